@@ -1,0 +1,144 @@
+//! From a command to what came of it.
+
+use std::time::Duration;
+
+use elasticache_host::{
+    Cache, CacheExec, CacheKey, CacheSpec, Error, PolicyInfo, Restore, Runtime, SharedProgress, SnapshotInfo,
+    inspect_policy,
+};
+
+use crate::args::{Cli, Command, PolicyCommand, Up};
+use crate::failure::{Failure, Files};
+
+/// What a command came to.
+pub(crate) enum Outcome {
+    /// A cache, as it is now.
+    Cache(Cache),
+    /// The caches there are, as they are now.
+    Caches {
+        /// In the order in which they are shown.
+        caches: Vec<Cache>,
+        /// Whose they are.
+        instance: String,
+    },
+    /// What a cache's redis-cli gave back.
+    Exec(CacheExec),
+    /// A file was written.
+    Snapshot(SnapshotInfo),
+    /// A cache is gone.
+    Down {
+        /// Which.
+        key: CacheKey,
+        /// Whether it was there.
+        stopped: bool,
+        /// Whether its data was there and was deleted; `None` if nobody asked for that.
+        data_deleted: Option<bool>,
+    },
+    /// The names of what was removed.
+    Reap(Vec<String>),
+    /// A policy component.
+    Policy(PolicyInfo),
+}
+
+/// Runs one command to its end.
+pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, Failure> {
+    let key = |id: &str| {
+        let scope = cli.scope.clone().unwrap_or_default();
+        CacheKey::new(scope, id).map_err(|invalid| Failure::of(&Error::Invalid(invalid), Files::Input))
+    };
+    // What is wrong with the input is said before an engine is looked for.
+    match &cli.command {
+        Command::Up(up) => {
+            let spec = spec(key(&up.id)?, up)?;
+            done(runtime(&cli, progress).await?.ensure(spec).await, Outcome::Cache, &cli)
+        }
+        Command::Ls => {
+            let found = runtime(&cli, progress).await?.list().await;
+            done(found, |caches| listed(caches, &cli), &cli)
+        }
+        Command::Describe { id } => {
+            let key = key(id)?;
+            let found = runtime(&cli, progress).await?.find(&key).await;
+            let found = found.and_then(|cache| cache.ok_or(Error::NotFound { what: key.to_string() }));
+            done(found, Outcome::Cache, &cli)
+        }
+        Command::Exec { id, args } => {
+            let key = key(id)?;
+            done(runtime(&cli, progress).await?.exec(&key, args).await, Outcome::Exec, &cli)
+        }
+        Command::Snapshot { id, file } => {
+            let key = key(id)?;
+            done(runtime(&cli, progress).await?.snapshot(&key, file).await, Outcome::Snapshot, &cli)
+        }
+        Command::Reboot { id } => {
+            let key = key(id)?;
+            done(runtime(&cli, progress).await?.reboot(&key).await, Outcome::Cache, &cli)
+        }
+        Command::Down { id, delete_data } => {
+            let key = key(id)?;
+            done(down(&runtime(&cli, progress).await?, key, *delete_data).await, |outcome| outcome, &cli)
+        }
+        Command::Reap => done(runtime(&cli, progress).await?.reap().await, Outcome::Reap, &cli),
+        Command::Policy { command: PolicyCommand::Inspect { file } } => {
+            done(inspect_policy(file).await.map_err(Error::Policy), Outcome::Policy, &cli)
+        }
+    }
+}
+
+async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure> {
+    let mut builder = Runtime::builder()
+        .backend(cli.backend)
+        .instance(&cli.instance)
+        .timeout(Duration::from_secs(cli.timeout))
+        .progress(progress);
+    if let Some(file) = &cli.policy {
+        builder = builder.policy_file(file);
+    }
+    // The only file that is read here is the policy.
+    builder.build().await.map_err(|error| Failure::of(&error, Files::Input))
+}
+
+fn spec(key: CacheKey, up: &Up) -> Result<CacheSpec, Failure> {
+    let restore = up.from.clone().map(|path| Restore { path, replace: up.replace_data });
+    Ok(CacheSpec {
+        version: up.engine_version.clone(),
+        tags: up.tags()?,
+        restore,
+        ..CacheSpec::new(key, up.engine)
+    })
+}
+
+async fn down(runtime: &Runtime, key: CacheKey, delete_data: bool) -> Result<Outcome, Error> {
+    let stopped = runtime.stop(&key).await?;
+    let data_deleted = match delete_data {
+        true => Some(runtime.remove_data(&key).await?),
+        false => None,
+    };
+    Ok(Outcome::Down { key, stopped, data_deleted })
+}
+
+/// A scope that was asked for is the only one shown; the order is that of the names.
+fn listed(mut caches: Vec<Cache>, cli: &Cli) -> Outcome {
+    caches.retain(|cache| cli.scope.as_deref().is_none_or(|scope| cache.key.scope() == scope));
+    caches.sort_by(|one, other| one.key.cmp(&other.key));
+    Outcome::Caches { caches, instance: cli.instance.clone() }
+}
+
+fn done<T>(
+    result: Result<T, Error>,
+    outcome: impl FnOnce(T) -> Outcome,
+    cli: &Cli,
+) -> Result<Outcome, Failure> {
+    result.map(outcome).map_err(|error| {
+        let files = match cli.command {
+            Command::Snapshot { .. } => Files::Output,
+            _ => Files::Input,
+        };
+        let failure = Failure::of(&error, files);
+        match error {
+            Error::NotFound { .. } => failure
+                .with_hint(format!("hint: `cachehost ls` lists the caches of instance {:?}", cli.instance)),
+            _ => failure,
+        }
+    })
+}

@@ -1,0 +1,332 @@
+//! Where a policy's calls arrive: counted, bounded in time, and checked against what the operation may touch,
+//! in one place for every engine. Only then are they handed on.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use crate::engine::{Container, EngineError};
+use crate::environment::{Environment, PortReservation};
+use crate::error::Fault;
+use crate::ownership::Provenance;
+use crate::policy::bindings::fakecloud::elasticache::types as wit;
+use crate::policy::limits::{Limits, MemoryLimit};
+use crate::types::CacheKey;
+
+mod containers;
+mod docker;
+mod kube;
+mod probes;
+mod values;
+mod volumes;
+
+/// A container that the operation may see.
+#[derive(Debug)]
+pub struct ContainerHandle {
+    pub(crate) observed: Container,
+    pub(crate) provenance: Provenance,
+}
+
+/// A volume that the operation may see.
+#[derive(Debug, Clone)]
+pub struct VolumeHandle {
+    pub(crate) name: String,
+    /// Who created it; `None` for one of an earlier runtime.
+    pub(crate) operation: Option<String>,
+}
+
+/// No host makes one yet.
+#[derive(Debug)]
+pub enum PodHandle {}
+
+/// No host makes one yet.
+#[derive(Debug)]
+pub enum ClaimHandle {}
+
+/// What an import returns: outside, whether the guest may go on; inside, what came of it.
+type Outcome<T> = wasmtime::Result<Result<T, wit::Error>>;
+
+/// Longest name of an object.
+const NAME_BYTES: usize = 255;
+
+/// What an operation is, which decides what it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperationKind {
+    Describe,
+    Ensure,
+    Reboot,
+    Snapshot,
+    Stop,
+    RemoveData,
+    Exec,
+    Find,
+    Recover,
+    Reap,
+}
+
+impl OperationKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            OperationKind::Describe => "describe",
+            OperationKind::Ensure => "ensure",
+            OperationKind::Reboot => "reboot",
+            OperationKind::Snapshot => "snapshot",
+            OperationKind::Stop => "stop",
+            OperationKind::RemoveData => "remove-data",
+            OperationKind::Exec => "exec",
+            OperationKind::Find => "find",
+            OperationKind::Recover => "recover",
+            OperationKind::Reap => "reap",
+        }
+    }
+}
+
+/// Whether a call is still answered once the operation's deadline has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// It leads somewhere: not any more.
+    Work,
+    /// It stops, removes or looks: yes, so that nothing is left behind.
+    Cleanup,
+    /// Not any more; but how long it takes does not count towards that deadline.
+    Apart,
+}
+
+/// When an operation is to have come to its end. Shared with whoever ends it.
+#[derive(Debug, Clone)]
+pub(crate) struct Deadline(Arc<Mutex<Instant>>);
+
+impl Deadline {
+    pub(crate) fn get(&self) -> Instant {
+        *self.0.lock()
+    }
+
+    fn set(&self, to: Instant) {
+        *self.0.lock() = to;
+    }
+}
+
+/// Deadlines of single host calls.
+pub(crate) mod within {
+    use std::time::Duration;
+
+    /// A question to the engine, or a small change.
+    pub(crate) const CALL: Duration = Duration::from_secs(30);
+    /// What the engine is still busy with for somebody who went away.
+    pub(crate) const SETTLE: Duration = Duration::from_secs(10);
+    /// A start sets up networks and runs programs.
+    pub(crate) const START: Duration = Duration::from_secs(120);
+    /// Moving a dataset, or a command that somebody runs: as long as the operation may last.
+    pub(crate) const OPERATION: Duration = Duration::MAX;
+}
+
+/// The state of one operation: lives in its store and ends with it.
+pub(crate) struct OperationState {
+    /// None where only `describe` is to be called.
+    pub(crate) environment: Option<Arc<Environment>>,
+    pub(crate) kind: OperationKind,
+    /// The cache that it is about; none for those about all of them.
+    pub(crate) key: Option<CacheKey>,
+    pub(crate) id: String,
+    /// Where snapshots are received.
+    pub(crate) scratch: PathBuf,
+    pub(crate) table: ResourceTable,
+    pub(crate) config: WasiConfigVariables,
+    pub(crate) memory: MemoryLimit,
+    pub(crate) limits: Limits,
+    pub(crate) created: Created,
+    deadline: Deadline,
+    calls: u64,
+    clock: GuestClock,
+    ports: Vec<PortReservation>,
+}
+
+/// Names of what the operation asked for and has not removed again: the host removes it if the operation
+/// fails. Where the reply was lost it may not be there, or somebody else's may be.
+#[derive(Debug, Default)]
+pub(crate) struct Created {
+    pub(crate) containers: Vec<String>,
+    pub(crate) volumes: Vec<String>,
+}
+
+/// How long the guest has been computing: host calls do not count.
+#[derive(Debug)]
+struct GuestClock {
+    used: Duration,
+    since: Option<Instant>,
+}
+
+impl OperationState {
+    pub(crate) fn new(
+        environment: Option<Arc<Environment>>,
+        kind: OperationKind,
+        key: Option<CacheKey>,
+        limits: Limits,
+        timeout: Duration,
+    ) -> Self {
+        let config = environment
+            .iter()
+            .flat_map(|environment| environment.settings.iter().cloned())
+            .collect::<WasiConfigVariables>();
+        Self {
+            environment,
+            kind,
+            key,
+            id: uuid::Uuid::new_v4().simple().to_string(),
+            scratch: std::env::temp_dir(),
+            table: ResourceTable::new(),
+            config,
+            memory: MemoryLimit::new(limits.memory),
+            limits,
+            created: Created::default(),
+            deadline: Deadline(Arc::new(Mutex::new(Instant::now() + timeout))),
+            calls: 0,
+            clock: GuestClock { used: Duration::ZERO, since: None },
+            ports: Vec::new(),
+        }
+    }
+
+    /// The guest's turn begins.
+    pub(crate) fn enter_guest(&mut self) {
+        self.clock.since = Some(Instant::now());
+    }
+
+    /// Whether the guest has used up its time; asked at every epoch.
+    pub(crate) fn out_of_time(&self) -> bool {
+        let running = self.clock.since.map_or(Duration::ZERO, |since| since.elapsed());
+        self.clock.used + running > self.limits.guest_time
+    }
+
+    /// When it is to have come to its end.
+    pub(crate) fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    /// Calls of the host so far.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Counts a call. Every import comes through here first.
+    fn count(&mut self) -> wasmtime::Result<()> {
+        self.calls += 1;
+        if self.calls > self.limits.host_calls {
+            return Err(wasmtime::Error::from(Fault::HostCalls(self.limits.host_calls)));
+        }
+        Ok(())
+    }
+
+    /// Does one call's work, at the latest by its own deadline and by the operation's.
+    ///
+    /// Past the operation's deadline the policy is told `timeout`, and gets the time left for cleaning up.
+    /// Dropping the work stops the waiting only: what the engine began goes on, as `timeout` says.
+    async fn bounded<T>(
+        &mut self,
+        what: &str,
+        object: &str,
+        purpose: Purpose,
+        limit: Duration,
+        work: impl Future<Output = Result<T, wit::Error>> + Send,
+    ) -> Result<T, wit::Error> {
+        let deadline = self.deadline.get();
+        let end = match purpose {
+            Purpose::Work | Purpose::Apart => deadline,
+            Purpose::Cleanup => deadline + self.limits.cleanup,
+        };
+        let mut left = end.saturating_duration_since(Instant::now()).min(limit);
+        if left.is_zero() {
+            return Err(wit::Error::Timeout(format!("{what} {object}: the operation's time is used up")));
+        }
+        if purpose == Purpose::Apart {
+            left = limit;
+            self.deadline.set(deadline + limit);
+        }
+        if let Some(since) = self.clock.since.take() {
+            self.clock.used += since.elapsed();
+        }
+        let started = Instant::now();
+        let outcome = match tokio::time::timeout(left, work).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                Err(wit::Error::Timeout(format!("{what} {object}: nothing came back within {left:.1?}")))
+            }
+        };
+        if purpose == Purpose::Apart {
+            self.deadline.set(deadline + started.elapsed());
+        }
+        self.clock.since = Some(Instant::now());
+        tracing::debug!(
+            operation = self.id,
+            call = what,
+            object,
+            ms = started.elapsed().as_secs_f64() * 1e3,
+            error = outcome.as_ref().err().map(tracing::field::debug),
+            "host call"
+        );
+        outcome
+    }
+
+    /// The cache for which something is to be made, if this operation makes caches.
+    fn may_create(&self, what: &str, name: &str) -> Result<CacheKey, wit::Error> {
+        match (&self.key, self.kind) {
+            (Some(key), OperationKind::Ensure | OperationKind::Reboot) => Ok(key.clone()),
+            _ => Err(denied(
+                format!("creating {what} {name} during {}", self.kind.as_str()),
+                "the operations ensure and reboot",
+            )),
+        }
+    }
+
+    /// What operations share, unless there is nothing to operate on.
+    fn environment(&self) -> Result<Arc<Environment>, wit::Error> {
+        self.environment
+            .clone()
+            .ok_or_else(|| wit::Error::Unavailable("there is no container engine in this call".to_owned()))
+    }
+}
+
+/// An engine's error in the contract's words.
+fn to_wit(error: EngineError) -> wit::Error {
+    let text = error.to_string();
+    match error {
+        EngineError::NotFound { .. } => wit::Error::NotFound(text),
+        EngineError::Conflict { .. } => wit::Error::Conflict(text),
+        EngineError::PortTaken { port, .. } => wit::Error::PortTaken(port),
+        EngineError::Unavailable { .. } => wit::Error::Unavailable(text),
+        EngineError::Failed { .. } => wit::Error::EngineError(text),
+        EngineError::Io { .. } => wit::Error::Other(text),
+    }
+}
+
+/// Whether what was asked may have happened, or may happen yet: there was no answer.
+fn is_unanswered(error: &wit::Error) -> bool {
+    matches!(error, wit::Error::Timeout(_) | wit::Error::Unavailable(_))
+}
+
+fn denied(what: impl Into<String>, grant: &str) -> wit::Error {
+    wit::Error::Denied(wit::Denial { what: what.into(), grant: grant.to_owned() })
+}
+
+fn invalid(field: &str, reason: impl Into<String>) -> wit::Error {
+    wit::Error::Invalid(wit::InvalidInput { field: field.to_owned(), reason: reason.into() })
+}
+
+impl wit::Host for OperationState {}
+
+fn check_name(name: &str) -> Result<(), wit::Error> {
+    let mut bytes = name.bytes();
+    let first = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let rest = bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    if first && rest && name.len() > 1 && name.len() <= NAME_BYTES {
+        return Ok(());
+    }
+    Err(invalid(
+        "name",
+        format!("{:?} is no name for a container or volume", &name.chars().take(80).collect::<String>()),
+    ))
+}

@@ -1,0 +1,276 @@
+//! The face of fakecloud's native runtime: the same names, the same argument types, so that a `pub use` can
+//! replace that module. A thin layer over [`Runtime`](crate::Runtime).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// RDB files that pods fetch, by pod name. Only for backends whose pods fetch.
+pub type PendingRdb = Arc<parking_lot::RwLock<HashMap<String, Vec<u8>>>>;
+
+/// What runs in a cache's container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheEngineKind {
+    /// Redis OSS.
+    Redis,
+    /// Valkey.
+    Valkey,
+    /// Memcached.
+    Memcached,
+}
+
+/// A cache that runs and answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningCacheContainer {
+    /// The engine-side identity.
+    pub container_id: String,
+    /// The published port on the engine's host.
+    pub host_port: u16,
+    /// Where clients connect.
+    pub endpoint_address: String,
+    /// Where clients connect.
+    pub endpoint_port: u16,
+    /// What runs in it.
+    pub engine: CacheEngineKind,
+}
+
+/// Why an operation did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// No container engine answers.
+    #[error("no container engine is reachable")]
+    Unavailable,
+    /// A cache did not get to running and answering.
+    #[error("the cache's container failed to start: {0}")]
+    ContainerStartFailed(String),
+    /// Anything else, in full.
+    #[error(transparent)]
+    Operation(crate::Error),
+}
+
+impl From<crate::Error> for RuntimeError {
+    fn from(error: crate::Error) -> Self {
+        match error {
+            crate::Error::Unavailable { .. } => RuntimeError::Unavailable,
+            other => RuntimeError::Operation(other),
+        }
+    }
+}
+
+#[cfg(feature = "docker")]
+pub use face::ElastiCacheRuntime;
+
+#[cfg(feature = "docker")]
+mod face {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::{CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
+    use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Engine, Restore};
+    use crate::{Error, Runtime};
+
+    /// How long the lease of an embedder lasts that does not renew it any more.
+    const LEASE: Duration = Duration::from_secs(60);
+
+    /// Caches on Docker or Podman, behind fakecloud's own names.
+    ///
+    /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`; without it each runtime is an instance of its own,
+    /// whose caches are reaped by the next one once its lease has ended. Data volumes belong to the data
+    /// folder and are found again either way.
+    #[derive(Debug, Clone)]
+    pub struct ElastiCacheRuntime {
+        runtime: Runtime,
+    }
+
+    impl ElastiCacheRuntime {
+        /// On whichever engine is found; `None` where none answers or the policy cannot be used (the
+        /// reason is logged). [`Runtime::builder`] gives the reason instead.
+        pub fn new() -> Option<Self> {
+            let instance = std::env::var("FAKECLOUD_ELASTICACHE_INSTANCE")
+                .ok()
+                .filter(|instance| !instance.is_empty())
+                .unwrap_or_else(|| format!("fakecloud-{}", uuid::Uuid::new_v4().simple()));
+            match Runtime::builder().instance(instance).lease(LEASE).build_blocking() {
+                Ok(runtime) => Some(Self { runtime }),
+                Err(error) => {
+                    tracing::warn!(%error, "caches are not available");
+                    None
+                }
+            }
+        }
+
+        /// On a runtime that was put together by hand.
+        pub fn from_runtime(runtime: Runtime) -> Self {
+            Self { runtime }
+        }
+
+        /// All that it can do.
+        pub fn runtime(&self) -> &Runtime {
+            &self.runtime
+        }
+
+        /// `docker` or `podman`.
+        pub fn cli_name(&self) -> &str {
+            self.runtime.engine_name()
+        }
+
+        /// How clients reach the engine's host.
+        pub fn endpoint_host(&self) -> &str {
+            self.runtime.endpoint_host()
+        }
+
+        /// `None`: containers are given their RDB file, they fetch none.
+        pub fn pending_rdb(&self) -> Option<PendingRdb> {
+            None
+        }
+
+        /// Brings a redis to running and answering, from an RDB file if one is given.
+        ///
+        /// # Errors
+        /// As [`Runtime::ensure`].
+        pub async fn ensure_redis(
+            &self,
+            resource_id: &str,
+            rdb_path: Option<&str>,
+            tags: &BTreeMap<String, String>,
+        ) -> Result<RunningCacheContainer, RuntimeError> {
+            self.ensure(Engine::Redis, resource_id, rdb_path, tags).await
+        }
+
+        /// Brings a valkey to running and answering, from an RDB file if one is given.
+        ///
+        /// # Errors
+        /// As [`Runtime::ensure`].
+        pub async fn ensure_valkey(
+            &self,
+            resource_id: &str,
+            rdb_path: Option<&str>,
+            tags: &BTreeMap<String, String>,
+        ) -> Result<RunningCacheContainer, RuntimeError> {
+            self.ensure(Engine::Valkey, resource_id, rdb_path, tags).await
+        }
+
+        /// Brings a memcached to running and answering.
+        ///
+        /// # Errors
+        /// As [`Runtime::ensure`].
+        pub async fn ensure_memcached(
+            &self,
+            resource_id: &str,
+            tags: &BTreeMap<String, String>,
+        ) -> Result<RunningCacheContainer, RuntimeError> {
+            self.ensure(Engine::Memcached, resource_id, None, tags).await
+        }
+
+        async fn ensure(
+            &self,
+            engine: Engine,
+            id: &str,
+            rdb: Option<&str>,
+            tags: &BTreeMap<String, String>,
+        ) -> Result<RunningCacheContainer, RuntimeError> {
+            let mut spec = CacheSpec::new(key(id)?, engine);
+            spec.tags = tags.clone();
+            spec.restore = rdb.map(|path| Restore { path: path.into(), replace: false });
+            match self.runtime.ensure(spec).await {
+                Ok(cache) => running(cache),
+                Err(
+                    error @ (Error::NotFound { .. }
+                    | Error::Engine { .. }
+                    | Error::Timeout { .. }
+                    | Error::Fault { .. }
+                    | Error::Other { .. }),
+                ) => Err(RuntimeError::ContainerStartFailed(error.to_string())),
+                Err(other) => Err(other.into()),
+            }
+        }
+
+        /// Stops a cache cleanly and removes its container; the data stays. A failure is logged.
+        pub async fn stop_container(&self, resource_id: &str) {
+            let stopped = async { self.runtime.stop(&key(resource_id)?).await };
+            if let Err(error) = stopped.await {
+                tracing::warn!(resource_id, %error, "the cache was not stopped");
+            }
+        }
+
+        /// Deletes a stopped cache's data, so that a later one of that id starts clean. A failure is logged.
+        pub async fn remove_data_volume(&self, resource_id: &str) {
+            let removed = async { self.runtime.remove_data(&key(resource_id)?).await };
+            if let Err(error) = removed.await {
+                tracing::warn!(resource_id, %error, "the cache's data was not deleted");
+            }
+        }
+
+        /// Restarts a cache's engine, as RebootCacheCluster does; its endpoint stays.
+        ///
+        /// # Errors
+        /// As [`Runtime::reboot`].
+        pub async fn restart_container(
+            &self,
+            resource_id: &str,
+            _tags: &BTreeMap<String, String>,
+        ) -> Result<(), RuntimeError> {
+            self.runtime.reboot(&key(resource_id)?).await?;
+            Ok(())
+        }
+
+        /// Runs `redis-cli` in a cache.
+        ///
+        /// # Errors
+        /// As [`Runtime::exec`].
+        pub async fn exec_redis(
+            &self,
+            resource_id: &str,
+            redis_args: &[String],
+        ) -> Result<CacheExec, RuntimeError> {
+            Ok(self.runtime.exec(&key(resource_id)?, redis_args).await?)
+        }
+
+        /// Writes a consistent RDB of a running cache to a file.
+        ///
+        /// # Errors
+        /// As [`Runtime::snapshot`].
+        pub async fn dump_rdb(&self, resource_id: &str, dest_path: &str) -> Result<(), RuntimeError> {
+            self.runtime.snapshot(&key(resource_id)?, Path::new(dest_path)).await?;
+            Ok(())
+        }
+
+        /// Stops every cache of this instance cleanly, as at shutdown. A failure is logged.
+        pub async fn stop_all(&self) {
+            if let Err(error) = self.runtime.stop_all().await {
+                tracing::warn!(%error, "not every cache was stopped");
+            }
+        }
+
+        /// Removes what dead owners left behind. A failure is logged.
+        pub async fn reap_stale(&self) {
+            match self.runtime.reap().await {
+                Ok(removed) if removed.is_empty() => {}
+                Ok(removed) => tracing::info!(?removed, "removed what dead owners left behind"),
+                Err(error) => tracing::warn!(%error, "dead owners' caches were not reaped"),
+            }
+        }
+    }
+
+    fn key(id: &str) -> Result<CacheKey, Error> {
+        Ok(CacheKey::new("", id)?)
+    }
+
+    fn running(cache: Cache) -> Result<RunningCacheContainer, RuntimeError> {
+        let endpoint = cache
+            .endpoint
+            .ok_or_else(|| RuntimeError::ContainerStartFailed(format!("{} publishes no port", cache.key)))?;
+        Ok(RunningCacheContainer {
+            container_id: cache.handle,
+            host_port: endpoint.port,
+            endpoint_address: endpoint.address,
+            endpoint_port: endpoint.port,
+            engine: match cache.engine {
+                Engine::Redis => CacheEngineKind::Redis,
+                Engine::Valkey => CacheEngineKind::Valkey,
+                Engine::Memcached => CacheEngineKind::Memcached,
+            },
+        })
+    }
+}

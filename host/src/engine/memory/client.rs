@@ -1,0 +1,197 @@
+//! What asks the servers: probes and clients by published port, `redis-cli` from inside.
+
+use async_trait::async_trait;
+
+use super::options::program;
+use super::server::{Server, Value};
+use super::world::World;
+use super::{Call, MemoryEngine};
+use crate::engine::ExecOutput;
+use crate::probes::{Check, ProbeError, Probes, Reply};
+use crate::types::{Endpoint, Engine};
+
+const REFUSED: &str = "connection refused";
+const NOT_UNDERSTOOD: &str = "the answer is not in the protocol asked for";
+
+/// The container whose server answers at this port of the host, and that server's kind.
+fn listener(world: &World, port: u16) -> Result<(usize, Engine), &'static str> {
+    let published = |held: &super::world::Held| held.published().is_some_and(|p| p.host_port == port);
+    let Some(index) = world.containers.iter().position(published) else {
+        return Err(if world.foreign_ports.contains(&port) { NOT_UNDERSTOOD } else { REFUSED });
+    };
+    let held = &world.containers[index];
+    let inside = held.published().map(|published| published.container_port);
+    match &held.server {
+        // Something in front accepts, finds nobody behind it and hangs up.
+        Some(server) if Some(server.port) != inside => Err("connection reset"),
+        None => Err("connection reset"),
+        Some(_) if world.trouble.hang_ready => Err("no answer"),
+        Some(server) => Ok((index, server.engine)),
+    }
+}
+
+fn redis(world: &mut World, port: u16, args: &[&str]) -> Result<Value, String> {
+    match listener(world, port)? {
+        (_, Engine::Memcached) => Err(NOT_UNDERSTOOD.into()),
+        (index, _) => run(world, index, args).ok_or_else(|| REFUSED.into()),
+    }
+}
+
+fn run(world: &mut World, index: usize, args: &[&str]) -> Option<Value> {
+    let (server, mut disk, _) = world.parts(index);
+    let args: Vec<_> = args.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+    Some(server.as_mut()?.command(&mut disk, &args))
+}
+
+fn check(world: &mut World, port: u16, check: Check) -> Result<(), String> {
+    if check == Check::MemcachedVersion {
+        let (_, engine) = listener(world, port)?;
+        return if engine == Engine::Memcached { Ok(()) } else { Err(NOT_UNDERSTOOD.into()) };
+    }
+    match redis(world, port, &["PING"])? {
+        Value::Status(text) if text == "PONG" => {}
+        Value::Error(text) if text.starts_with("NOAUTH") => {}
+        other => return Err(format!("PING was answered with {other:?}")),
+    }
+    if check == Check::RedisIdle && world.trouble.saving {
+        return Err("a background save is under way".into());
+    }
+    Ok(())
+}
+
+fn memcached(world: &mut World, port: u16) -> Result<&mut Server, String> {
+    let (index, engine) = listener(world, port)?;
+    let server = world.containers[index].server.as_mut();
+    server.filter(|_| engine == Engine::Memcached).ok_or_else(|| NOT_UNDERSTOOD.into())
+}
+
+#[async_trait]
+impl Probes for MemoryEngine {
+    async fn check(&self, endpoint: &Endpoint, wanted: Check) -> Result<(), ProbeError> {
+        let rest = format!("{wanted:?}");
+        self.ask(Call::Check, endpoint, &rest, |world| check(world, endpoint.port, wanted))
+    }
+
+    async fn command(
+        &self,
+        endpoint: &Endpoint,
+        args: &[String],
+        max_bytes: usize,
+    ) -> Result<Reply, ProbeError> {
+        self.ask(Call::Command, endpoint, &args.join(" "), |world| {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            redis(world, endpoint.port, &args).map(|value| value.into_reply(max_bytes))
+        })
+    }
+}
+
+/// What a test's own client does. Not traced.
+impl MemoryEngine {
+    /// Store in the memcached at this port.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if no memcached answers there.
+    pub fn memcached_set(&self, port: u16, key: &str, value: &[u8]) -> Result<(), ProbeError> {
+        let mut world = self.world.lock();
+        let server = memcached(&mut world, port).map_err(|message| local_error(port, message))?;
+        server.keys.insert(key.as_bytes().to_vec(), value.to_vec());
+        Ok(())
+    }
+
+    /// Read from the memcached at this port.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if no memcached answers there.
+    pub fn memcached_get(&self, port: u16, key: &str) -> Result<Option<Vec<u8>>, ProbeError> {
+        let mut world = self.world.lock();
+        let server = memcached(&mut world, port).map_err(|message| local_error(port, message))?;
+        Ok(server.keys.get(key.as_bytes()).cloned())
+    }
+
+    fn ask<T>(
+        &self,
+        call: Call,
+        endpoint: &Endpoint,
+        rest: &str,
+        effect: impl FnOnce(&mut World) -> Result<T, String>,
+    ) -> Result<T, ProbeError> {
+        let at = endpoint.to_string();
+        let error = |message| ProbeError { endpoint: at.clone(), message };
+        let late = self.begin(call, &at, rest).map_err(|fault| error(fault.to_string()))?;
+        let result = effect(&mut self.world.lock()).map_err(error);
+        late.map_or(result, |fault| Err(error(fault.to_string())))
+    }
+}
+
+fn local_error(port: u16, message: String) -> ProbeError {
+    ProbeError { endpoint: format!("127.0.0.1:{port}"), message }
+}
+
+/// Run a program in a running container.
+pub(super) fn exec(world: &mut World, index: usize, argv: &[String]) -> ExecOutput {
+    let spec = &world.containers[index].spec;
+    let engine = program(&spec.image, &spec.command).map(|(engine, _)| engine);
+    let (name, args) = argv.split_first().map_or(("", argv), |(name, args)| (name.as_str(), args));
+    match (name.rsplit('/').next(), engine) {
+        (Some("redis-cli"), Some(Engine::Redis | Engine::Valkey) | None)
+        | (Some("valkey-cli"), Some(Engine::Valkey) | None) => redis_cli(world, index, args),
+        _ => output(127, "", &format!("exec: \"{name}\": executable file not found in $PATH\n")),
+    }
+}
+
+fn output(exit_code: i32, stdout: &str, stderr: &str) -> ExecOutput {
+    ExecOutput { exit_code, stdout: stdout.into(), stderr: stderr.into() }
+}
+
+fn redis_cli(world: &mut World, index: usize, args: &[String]) -> ExecOutput {
+    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let (mut port, mut errors_count) = ("6379", false);
+    while let Some(option) = args.first().copied().filter(|arg| arg.starts_with('-')) {
+        let taken = match (option, args.get(1)) {
+            ("-e", _) => {
+                errors_count = true;
+                1
+            }
+            ("--raw" | "--no-auth-warning", _) => 1,
+            ("-p", Some(value)) => {
+                port = value;
+                2
+            }
+            ("-h" | "-n" | "-a" | "--user" | "--pass", Some(_)) => 2,
+            _ => {
+                let why = format!("Unrecognized option or bad number of args for: '{option}'\n");
+                return output(1, "", &why);
+            }
+        };
+        args.drain(..taken);
+    }
+    let hears = |server: &&Server| server.port.to_string() == port && !world.trouble.hang_ready;
+    if world.containers[index].server.as_ref().filter(hears).is_none() {
+        let why = format!("Could not connect to Redis at 127.0.0.1:{port}: Connection refused\n");
+        return output(1, "", &why);
+    }
+    if args.is_empty() {
+        // Commands would come from its input, of which there is none.
+        return output(0, "", "");
+    }
+    match run(world, index, &args) {
+        Some(Value::Error(text)) if errors_count => output(1, "", &format!("{text}\n")),
+        value => {
+            let mut stdout = value.map(raw).unwrap_or_default();
+            stdout.push(b'\n');
+            ExecOutput { exit_code: 0, stdout, stderr: Vec::new() }
+        }
+    }
+}
+
+/// As `redis-cli` shows a value off a terminal; it ends each with a line feed, and an error with two.
+fn raw(value: Value) -> Vec<u8> {
+    match value {
+        Value::Status(text) => text.into_bytes(),
+        Value::Error(text) => format!("{text}\n").into_bytes(),
+        Value::Integer(number) => number.to_string().into_bytes(),
+        Value::Bulk(bytes) => bytes,
+        Value::Nil => Vec::new(),
+        Value::Array(items) => items.into_iter().map(raw).collect::<Vec<_>>().join(&b'\n'),
+    }
+}

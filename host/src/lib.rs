@@ -1,0 +1,48 @@
+//! Runs container-lifecycle policies for emulated ElastiCache.
+//!
+//! A policy is a WebAssembly component that decides; this host acts, on Docker or Podman. An embedder
+//! takes [`ElastiCacheRuntime`] in place of fakecloud's native runtime, or [`Runtime`] for all there is:
+//!
+//! ```no_run
+//! use elasticache_host::{CacheKey, CacheSpec, Engine, Runtime};
+//!
+//! # async fn example() -> Result<(), elasticache_host::Error> {
+//! let runtime = Runtime::builder().instance("my-emulator").build().await?;
+//! let key = CacheKey::new("", "my-cache")?;
+//! let cache = runtime.ensure(CacheSpec::new(key.clone(), Engine::Redis)).await?;
+//! println!("{:?} answers at {:?}", cache.key, cache.endpoint);
+//! runtime.reboot(&key).await?;
+//! runtime.stop(&key).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Cargo features: `docker` (default) supplies Docker and Podman, `memory` an in-memory engine for tests,
+//! `cli` the `cachehost` command.
+
+mod builder;
+mod capabilities;
+mod compat;
+pub mod engine;
+mod environment;
+mod error;
+mod lease;
+mod locks;
+mod ownership;
+pub mod policy;
+pub mod probes;
+pub mod progress;
+pub mod rdb;
+mod runtime;
+mod snapshot;
+mod types;
+
+pub use builder::{Backend, RuntimeBuilder};
+#[cfg(feature = "docker")]
+pub use compat::ElastiCacheRuntime;
+pub use compat::{CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
+pub use error::{Error, Fault, InvalidInput};
+pub use policy::{Limits, PolicyError, PolicyInfo, inspect_policy};
+pub use progress::{Progress, ProgressSink, SharedProgress, silent};
+pub use runtime::Runtime;
+pub use types::*;

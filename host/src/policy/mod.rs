@@ -1,0 +1,265 @@
+//! Policy components: loading them, and running each operation in a fresh instance.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use wasmtime_wasi_config::WasiConfig;
+
+use crate::capabilities::OperationState;
+use crate::ownership::hex;
+use crate::types::Description;
+
+pub(crate) mod bindings;
+mod call;
+mod compiled;
+mod convert;
+mod epochs;
+mod error;
+pub(crate) mod limits;
+
+pub(crate) use call::{Request, Response};
+pub use compiled::CodeOrigin;
+pub(crate) use compiled::CompiledCache;
+pub use error::PolicyError;
+pub use limits::Limits;
+
+use bindings::PolicyPre;
+use epochs::Ticker;
+
+/// The export that makes a component a policy.
+const LIFECYCLE: &str = "fakecloud:elasticache/lifecycle";
+/// The version of the contract that this host speaks.
+pub const WIT_VERSION: &str = "0.1.0";
+/// Operations that compute or wait at once; more wait for their turn.
+const CONCURRENT: u32 = 128;
+
+/// A policy that is ready to run operations.
+#[derive(Clone)]
+pub(crate) struct Policy {
+    pub(crate) path: Arc<Path>,
+    pre: PolicyPre<OperationState>,
+    ticker: Arc<Ticker>,
+    turns: Arc<tokio::sync::Semaphore>,
+}
+
+/// What can be said of a component without running an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyInfo {
+    /// The file.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Of the file, in hex.
+    pub sha256: String,
+    /// The version of the contract that it was built for.
+    pub wit_version: String,
+    /// The interfaces that it imports, with their versions.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports, with their versions.
+    pub exports: Vec<String>,
+    /// What it says of itself; `None` if it broke off saying so.
+    pub description: Option<Description>,
+}
+
+/// The engine's settings for every policy: what is compiled under them runs under them.
+fn engine() -> Result<Engine, PolicyError> {
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(CONCURRENT)
+        .total_core_instances(CONCURRENT * 4)
+        .total_memories(CONCURRENT)
+        .total_tables(CONCURRENT * 4)
+        .total_stacks(CONCURRENT)
+        .max_memories_per_component(1)
+        .max_memory_size(Limits::MAX_MEMORY)
+        .table_elements(100_000);
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        .memory_reservation(Limits::MAX_MEMORY as u64)
+        .memory_guard_size(64 << 10)
+        .memory_init_cow(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    Engine::new(&config).map_err(|error| PolicyError::Engine(format!("{error:#}")))
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<OperationState>> {
+    use bindings::fakecloud::elasticache::{docker, exec, kube, logging, probes, snapshots, types};
+
+    struct State;
+    impl wasmtime::component::HasData for State {
+        type Data<'a> = &'a mut OperationState;
+    }
+
+    let mut linker = Linker::new(engine);
+    types::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    docker::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    kube::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    probes::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    snapshots::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    exec::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    logging::add_to_linker::<_, State>(&mut linker, |state| state)?;
+    wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut OperationState| {
+        WasiConfig::from(&state.config)
+    })?;
+    Ok(linker)
+}
+
+impl Policy {
+    /// Reads, checks and prepares a component. Takes a core for as long as compiling lasts, unless `cache`
+    /// has it.
+    pub(crate) fn load(path: &Path, cache: &CompiledCache) -> Result<Self, PolicyError> {
+        let wasm = read(path)?;
+        let engine = engine()?;
+        let prepare = |error: wasmtime::Error| PolicyError::Prepare {
+            path: path.to_owned(),
+            message: format!("{error:#}"),
+        };
+        let (component, _) = cache.load(&engine, &wasm).map_err(prepare)?;
+        check_exports(path, &names(&engine, &component).1)?;
+        let link = |error: wasmtime::Error| PolicyError::Link {
+            path: path.to_owned(),
+            message: format!("{error:#}"),
+        };
+        let pre = linker(&engine).map_err(prepare)?.instantiate_pre(&component).map_err(link)?;
+        Ok(Self {
+            path: path.into(),
+            pre: PolicyPre::new(pre).map_err(link)?,
+            ticker: Arc::new(Ticker::start(&engine)),
+            turns: Arc::new(tokio::sync::Semaphore::new(CONCURRENT as usize)),
+        })
+    }
+}
+
+/// Describes a component: what it is, what it imports, what it says of itself.
+///
+/// # Errors
+/// [`PolicyError`] if the file is no policy for this host.
+pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
+    let wasm = read(path)?;
+    let engine = engine()?;
+    let component = wasmtime::component::Component::from_binary(&engine, &wasm)
+        .map_err(|error| PolicyError::Prepare { path: path.to_owned(), message: format!("{error:#}") })?;
+    let (imports, exports) = names(&engine, &component);
+    let wit_version = check_exports(path, &exports)?;
+    let link =
+        |error: wasmtime::Error| PolicyError::Link { path: path.to_owned(), message: format!("{error:#}") };
+    let pre = linker(&engine).and_then(|linker| linker.instantiate_pre(&component)).map_err(link)?;
+    let policy = Policy {
+        path: path.into(),
+        pre: PolicyPre::new(pre).map_err(link)?,
+        ticker: Arc::new(Ticker::start(&engine)),
+        turns: Arc::new(tokio::sync::Semaphore::new(1)),
+    };
+    Ok(PolicyInfo {
+        path: path.to_owned(),
+        size: wasm.len() as u64,
+        sha256: hex(&Sha256::digest(&wasm)),
+        wit_version,
+        imports,
+        exports,
+        description: policy.describe().await.ok(),
+    })
+}
+
+/// The file's bytes, if they look like a component at all.
+fn read(path: &Path) -> Result<Vec<u8>, PolicyError> {
+    let wasm = fs::read(path).map_err(|source| PolicyError::Read { path: path.to_owned(), source })?;
+    // The first eight bytes: a magic number, then whether it is a module or a component.
+    let reason = match wasm.get(..8) {
+        Some(b"\0asm\x0d\0\x01\0") => return Ok(wasm),
+        Some(b"\0asm\x01\0\0\0") => {
+            "is a core WebAssembly module, not a component; build it with `cargo component build`"
+        }
+        _ => "is no WebAssembly component; build one with `cargo component build`",
+    };
+    Err(PolicyError::NotAComponent { path: path.to_owned(), reason: reason.to_owned() })
+}
+
+/// Names of imports and exports.
+fn names(engine: &Engine, component: &wasmtime::component::Component) -> (Vec<String>, Vec<String>) {
+    let kind = component.component_type();
+    let imports = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    (imports, exports)
+}
+
+/// The version of the contract that these exports speak, if this host speaks it too: the same before the
+/// last number, as semantic versioning has it for 0.x.
+fn check_exports(path: &Path, exports: &[String]) -> Result<String, PolicyError> {
+    let wanted = format!("{LIFECYCLE}@{WIT_VERSION}");
+    let found = exports.iter().find_map(|export| {
+        let (name, version) = export.split_once('@')?;
+        (name == LIFECYCLE).then_some(version)
+    });
+    let series = |version: &str| version.rsplit_once('.').map(|(series, _)| series.to_owned());
+    match found {
+        None => Err(PolicyError::NotAPolicy { path: path.to_owned(), wanted }),
+        Some(version) if series(version) != series(WIT_VERSION) => Err(PolicyError::OtherVersion {
+            path: path.to_owned(),
+            found: format!("{LIFECYCLE}@{version}"),
+            wanted,
+        }),
+        Some(version) => Ok(version.to_owned()),
+    }
+}
+
+/// Where a policy is looked for if none is named: `FAKECLOUD_ELASTICACHE_POLICY`, else
+/// `policies/durable.wasm` beside the executable.
+pub(crate) fn default_file() -> Result<PathBuf, PolicyError> {
+    if let Some(path) = std::env::var_os("FAKECLOUD_ELASTICACHE_POLICY").filter(|path| !path.is_empty()) {
+        return Ok(PathBuf::from(path));
+    }
+    let relative = Path::new("policies").join("durable.wasm");
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(&relative)));
+    match beside {
+        Some(path) if path.is_file() => Ok(path),
+        Some(looked) => Err(PolicyError::Missing { looked }),
+        None => Err(PolicyError::Missing { looked: relative }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn check(export: &str) -> Result<String, PolicyError> {
+        check_exports(Path::new("p.wasm"), &[export.to_owned()])
+    }
+
+    #[test]
+    fn the_contract_s_version_must_be_of_the_same_series() {
+        assert_eq!(check("fakecloud:elasticache/lifecycle@0.1.0").unwrap(), "0.1.0");
+        assert_eq!(check("fakecloud:elasticache/lifecycle@0.1.7").unwrap(), "0.1.7");
+        for other in ["0.2.0", "1.1.0", "0.10.0"] {
+            let error = check(&format!("fakecloud:elasticache/lifecycle@{other}")).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(other) && text.contains("0.1.0") && text.contains("rebuild"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_component_for_something_else_is_no_policy() {
+        let error = check("wasi:cli/run@0.2.0").unwrap_err();
+        assert!(matches!(error, PolicyError::NotAPolicy { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_component_is_told_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.wasm");
+        for (bytes, word) in
+            [(&b"\0asm\x01\0\0\0"[..], "core"), (b"hello, world", "no WebAssembly"), (b"", "no WebAssembly")]
+        {
+            fs::write(&path, bytes).unwrap();
+            let text = read(&path).unwrap_err().to_string();
+            assert!(text.contains(word) && text.contains("cargo component build"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The embedder's view: one call for each thing that can be done to a cache.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::RwLock;
+use tokio::task::JoinSet;
+
+use crate::builder::RuntimeBuilder;
+use crate::capabilities::{Created, OperationKind, OperationState};
+use crate::engine::EngineError;
+use crate::environment::Environment;
+use crate::error::{Error, InvalidInput};
+use crate::lease::{self, LeaseKeeper};
+use crate::locks::KeyLocks;
+use crate::ownership::{INSTANCE, Kind};
+use crate::policy::{Limits, Policy, Request, Response};
+use crate::snapshot::{Snapshot, folder_of};
+use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Description, SnapshotInfo};
+
+/// Engines that `stop_all` ends at once.
+const STOPS_AT_ONCE: usize = 16;
+/// Seconds for what a broken operation left to end by itself.
+const ABANDONED_GRACE: u32 = 2;
+/// For taking a lease, or for removing old ones.
+const LEASE_WITHIN: Duration = Duration::from_secs(30);
+/// For removing each thing that a broken operation left.
+const ABANDONED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Caches on one engine, kept by one policy. Cheap to clone; all clones are the same runtime.
+///
+/// # Guarantees
+/// - Operations that change one cache run one after the other, also across processes that share the data
+///   folder; different caches run in parallel.
+/// - An operation that was begun runs to its end, also if the future that waits for it is dropped.
+/// - Nothing is remembered between operations: what is returned was observed.
+#[derive(Clone)]
+pub struct Runtime {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) environment: Arc<Environment>,
+    pub(crate) policy: Policy,
+    pub(crate) locks: KeyLocks,
+    pub(crate) limits: Limits,
+    /// For each operation.
+    pub(crate) timeout: Duration,
+    /// How long a lease lasts; `None` without one.
+    pub(crate) lease_length: Option<Duration>,
+    pub(crate) lease: tokio::sync::OnceCell<LeaseKeeper>,
+    /// Held for reading by every operation, for writing by `stop_all`: a start in flight is waited for.
+    pub(crate) gate: RwLock<()>,
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime")
+            .field("engine", &self.engine_name())
+            .field("instance", &self.shared.environment.owner.instance)
+            .field("policy", &self.shared.policy.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Runtime {
+    /// Starts describing a runtime.
+    pub fn builder() -> RuntimeBuilder {
+        RuntimeBuilder::default()
+    }
+
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// `docker`, `podman`, `memory`.
+    pub fn engine_name(&self) -> &str {
+        self.shared.environment.engine.name()
+    }
+
+    /// How clients reach the engine's host.
+    pub fn endpoint_host(&self) -> &str {
+        &self.shared.environment.endpoint_host
+    }
+
+    /// Who owns what this runtime makes.
+    pub fn instance(&self) -> &str {
+        &self.shared.environment.owner.instance
+    }
+
+    /// What the policy says of itself.
+    ///
+    /// # Errors
+    /// [`Error::Fault`] if the policy broke off.
+    pub async fn describe(&self) -> Result<Description, Error> {
+        self.shared.policy.describe().await
+    }
+
+    /// Brings a cache to running and answering. One that is there is adopted.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if the input cannot be used (nothing was changed), [`Error::Conflict`] if the cache
+    /// is there with another engine, or with data where a snapshot was to be restored without replacing it.
+    /// After an error there is no container that was not there before.
+    pub async fn ensure(&self, mut spec: CacheSpec) -> Result<Cache, Error> {
+        let restore = match spec.restore.take() {
+            Some(restore) => {
+                let replace = restore.replace;
+                // Checked before anything is created. Reading gigabytes is no work for an async worker.
+                let opened = tokio::task::spawn_blocking(move || Snapshot::open(&restore.path)).await;
+                Some((joined(opened)??, replace))
+            }
+            None => None,
+        };
+        match self.operate(Request::Ensure(spec, restore)).await? {
+            Response::Cache(cache) => Ok(cache),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Restarts a cache's engine. The endpoint is the one observed after the engine answered.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such cache, [`Error::Engine`] if its data could not be made safe
+    /// first (it then runs on, unchanged).
+    pub async fn reboot(&self, key: &CacheKey) -> Result<Cache, Error> {
+        match self.operate(Request::Reboot(key.clone())).await? {
+            Response::Cache(cache) => Ok(cache),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Writes a consistent RDB of a running redis or valkey to a file: to a temporary one beside it first,
+    /// checked, synced, then renamed.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the file cannot be written, [`Error::Engine`] if the engine could not save,
+    /// [`Error::Corrupt`] if what came out failed its check. After an error there is no new file, and one
+    /// that was there is unchanged.
+    pub async fn snapshot(&self, key: &CacheKey, path: &Path) -> Result<SnapshotInfo, Error> {
+        let folder = folder_of(path);
+        let unusable = |source| Error::File { path: path.to_owned(), source };
+        if path.is_dir() {
+            return Err(unusable(std::io::ErrorKind::IsADirectory.into()));
+        }
+        if !folder.metadata().map_err(unusable)?.is_dir() {
+            return Err(unusable(std::io::ErrorKind::NotADirectory.into()));
+        }
+        let (this, key, path) = (self.clone(), key.clone(), path.to_owned());
+        // To its end means: until the file has its name.
+        self.detached(async move {
+            match this.run(Request::Snapshot(key), Some(folder)).await? {
+                Response::Snapshot(snapshot) => {
+                    joined(tokio::task::spawn_blocking(move || snapshot.publish(&path)).await)?
+                }
+                other => Err(unexpected(&other)),
+            }
+        })
+        .await
+    }
+
+    /// Stops a cache cleanly and removes its container; the data stays. False if there was none.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] if its data could not be made safe first (it then runs on, unchanged).
+    pub async fn stop(&self, key: &CacheKey) -> Result<bool, Error> {
+        self.flag(Request::Stop(key.clone())).await
+    }
+
+    /// Deletes the data of a cache that was stopped. False if there was none.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] while the cache exists.
+    pub async fn remove_data(&self, key: &CacheKey) -> Result<bool, Error> {
+        self.flag(Request::RemoveData(key.clone())).await
+    }
+
+    async fn flag(&self, request: Request) -> Result<bool, Error> {
+        match self.operate(request).await? {
+            Response::Flag(flag) => Ok(flag),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs `redis-cli` or `valkey-cli` with these arguments in the cache.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if an argument holds a NUL or a line break, or if there is none.
+    pub async fn exec(&self, key: &CacheKey, args: &[String]) -> Result<CacheExec, Error> {
+        check_args(args)?;
+        match self.operate(Request::Exec(key.clone(), args.to_vec())).await? {
+            Response::Exec(exec) => Ok(exec),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The cache as it is now.
+    ///
+    /// # Errors
+    /// As the engine's; a cache that does not exist is `None`.
+    pub async fn find(&self, key: &CacheKey) -> Result<Option<Cache>, Error> {
+        match self.operate(Request::Find(key.clone())).await? {
+            Response::Maybe(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Every cache of this instance as it is now, ordered by scope and id.
+    ///
+    /// # Errors
+    /// As the engine's.
+    pub async fn list(&self) -> Result<Vec<Cache>, Error> {
+        match self.operate(Request::Recover).await? {
+            Response::Caches(caches) => Ok(caches),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Removes what dead owners of the same data folder left behind, containers only; returns their names.
+    /// An owner is dead once the lease that it held has ended.
+    ///
+    /// # Errors
+    /// As the engine's. What could not be removed is left for the next time.
+    pub async fn reap(&self) -> Result<Vec<String>, Error> {
+        let Response::Names(names) = self.operate(Request::Reap).await? else {
+            return Err(Error::Other { message: "the policy answered something else than was asked".into() });
+        };
+        match tokio::time::timeout(LEASE_WITHIN, self.tidy_leases()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leases of dead owners were left"),
+            Err(_) => tracing::warn!("leases of dead owners were left: the engine does not answer"),
+        }
+        Ok(names)
+    }
+
+    async fn tidy_leases(&self) -> Result<(), EngineError> {
+        let environment = &self.shared.environment;
+        let owning: HashSet<String> = environment
+            .engine
+            .list_containers(&[(INSTANCE, "")])
+            .await?
+            .into_iter()
+            .filter_map(|c| environment.owner.provenance(Kind::Container, &c.name, &c.labels))
+            .map(|provenance| provenance.instance)
+            .collect();
+        lease::tidy(environment.engine.as_ref(), &environment.owner, &owning).await
+    }
+
+    /// Stops every cache of this instance cleanly, as at shutdown; data stays. Operations in flight are
+    /// waited for first, and none begins meanwhile; one that is asked for meanwhile begins afterwards, so
+    /// ask for none at shutdown.
+    ///
+    /// # Errors
+    /// The first that occurred, after every cache was tried.
+    pub async fn stop_all(&self) -> Result<(), Error> {
+        let this = self.clone();
+        joined(tokio::spawn(async move { this.stop_all_now().await }).await)?
+    }
+
+    async fn stop_all_now(&self) -> Result<(), Error> {
+        let _closed = self.shared.gate.write().await;
+        let Response::Caches(caches) = self.run(Request::Recover, None).await? else {
+            return Err(Error::Other { message: "the policy answered something else than was asked".into() });
+        };
+        let mut stops = JoinSet::new();
+        let mut outcome = Ok(());
+        let mut settle = |finished: Result<Result<Response, Error>, tokio::task::JoinError>| {
+            if let Err(error) = joined(finished).and_then(|result| result) {
+                tracing::warn!(%error, "a cache was not stopped");
+                if outcome.is_ok() {
+                    outcome = Err(error);
+                }
+            }
+        };
+        for cache in caches {
+            if stops.len() >= STOPS_AT_ONCE
+                && let Some(finished) = stops.join_next().await
+            {
+                settle(finished);
+            }
+            let this = self.clone();
+            stops.spawn(async move { this.run(Request::Stop(cache.key), None).await });
+        }
+        while let Some(finished) = stops.join_next().await {
+            settle(finished);
+        }
+        outcome
+    }
+
+    /// Runs one operation in a task of its own, so that it comes to its end whatever happens to its caller.
+    async fn operate(&self, request: Request) -> Result<Response, Error> {
+        let this = self.clone();
+        self.detached(async move { this.run(request, None).await }).await
+    }
+
+    /// Does some work in a task of its own, while the gate is open.
+    async fn detached<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            let _open = shared.gate.read().await;
+            work.await
+        });
+        joined(task.await)?
+    }
+
+    async fn run(&self, request: Request, scratch: Option<PathBuf>) -> Result<Response, Error> {
+        let shared = &self.shared;
+        self.hold_lease().await?;
+        let mut lock = match request.key() {
+            Some(key) if changes(request.kind()) => {
+                let busy =
+                    || Error::Timeout { what: format!("{key}: another operation on it is still under way") };
+                let locked = tokio::time::timeout(shared.timeout, shared.locks.lock(key)).await;
+                let lock = locked.map_err(|_| busy())?;
+                Some(lock.map_err(|error| Error::Other { message: format!("{key}: its lock: {error}") })?)
+            }
+            _ => None,
+        };
+        let Some(lock) = &mut lock else { return self.run_policy(request, scratch).await };
+        if let (Request::Ensure(spec, _), true) = (&request, lock.was_cut_off()) {
+            // An engine that was told to end still answers for a while, and would be adopted. Restarted,
+            // it has the end behind it. What comes of that the operation itself will see.
+            let mended = self.run_policy(Request::Reboot(spec.key.clone()), None).await;
+            tracing::debug!(cache = %spec.key, ?mended, "mended what a killed process left");
+            lock.ended();
+        }
+        let ends =
+            matches!(request, Request::Reboot(_) | Request::Stop(_) | Request::Ensure(_, Some((_, true))));
+        if ends {
+            lock.ending();
+        }
+        let outcome = self.run_policy(request, scratch).await;
+        // Without an answer the engine may still be at it.
+        if ends && !matches!(outcome, Err(Error::Timeout { .. } | Error::Unavailable { .. })) {
+            lock.ended();
+        }
+        outcome
+    }
+
+    /// As `run`, under whatever lock it takes.
+    async fn run_policy(&self, request: Request, scratch: Option<PathBuf>) -> Result<Response, Error> {
+        let shared = &self.shared;
+        let mut state = OperationState::new(
+            Some(Arc::clone(&shared.environment)),
+            request.kind(),
+            request.key().cloned(),
+            shared.limits.clone(),
+            shared.timeout,
+        );
+        if let Some(scratch) = scratch {
+            state.scratch = scratch;
+        }
+        let span_key = request.key().map(ToString::to_string).unwrap_or_default();
+        tracing::debug!(
+            operation = state.id,
+            kind = request.kind().as_str(),
+            cache = span_key,
+            "operation begins"
+        );
+        let operation = state.id.clone();
+        let ended = shared.policy.run(request, state).await;
+        if ended.outcome.is_err() {
+            self.abandon(&operation, ended.created).await;
+        }
+        ended.outcome
+    }
+
+    /// Takes the lease before the first operation: from then on there is something to vouch for.
+    async fn hold_lease(&self) -> Result<(), Error> {
+        let shared = &self.shared;
+        let Some(length) = shared.lease_length else { return Ok(()) };
+        let take =
+            shared.lease.get_or_try_init(|| LeaseKeeper::start(Arc::clone(&shared.environment), length));
+        match tokio::time::timeout(shared.timeout.min(LEASE_WITHIN), take).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                Err(Error::Unavailable { message: format!("taking the owner's lease: {error}") })
+            }
+            Err(_) => {
+                Err(Error::Timeout { what: "taking the owner's lease: the engine does not answer".into() })
+            }
+        }
+    }
+
+    /// Removes what a failed operation made and did not remove itself: what has a name that it asked for, and
+    /// carries its mark.
+    async fn abandon(&self, operation: &str, created: Created) {
+        let Environment { engine, owner, .. } = self.shared.environment.as_ref();
+        let is_its = |kind, name: &str, labels: &BTreeMap<String, String>| {
+            owner.provenance(kind, name, labels).is_some_and(|made| made.operation == operation)
+        };
+        for name in created.containers {
+            let removed = async {
+                match engine.inspect_container(&name).await? {
+                    Some(there) if is_its(Kind::Container, &there.name, &there.labels) => {
+                        engine.stop_container(&there.id, ABANDONED_GRACE).await?;
+                        engine.remove_container(&there.id).await
+                    }
+                    _ => Ok(()),
+                }
+            };
+            report(&name, tokio::time::timeout(ABANDONED_WITHIN, removed).await);
+        }
+        for name in created.volumes {
+            let removed = async {
+                match engine.inspect_volume(&name).await? {
+                    Some(there) if is_its(Kind::Volume, &there.name, &there.labels) => {
+                        engine.remove_volume(&name).await
+                    }
+                    _ => Ok(()),
+                }
+            };
+            report(&name, tokio::time::timeout(ABANDONED_WITHIN, removed).await);
+        }
+    }
+}
+
+fn report(object: &str, outcome: Result<Result<(), EngineError>, tokio::time::error::Elapsed>) {
+    match outcome {
+        Ok(Ok(()) | Err(EngineError::NotFound { .. })) => {}
+        Ok(Err(error)) => tracing::warn!(object, %error, "what a failed operation made was left"),
+        Err(_) => tracing::warn!(object, "what a failed operation made was left: the engine does not answer"),
+    }
+}
+
+/// Whether it must not meet another operation on the same cache.
+fn changes(kind: OperationKind) -> bool {
+    match kind {
+        OperationKind::Ensure
+        | OperationKind::Reboot
+        | OperationKind::Snapshot
+        | OperationKind::Stop
+        | OperationKind::RemoveData => true,
+        // A command may block for as long as its user likes; looking must work meanwhile.
+        OperationKind::Describe
+        | OperationKind::Exec
+        | OperationKind::Find
+        | OperationKind::Recover
+        | OperationKind::Reap => false,
+    }
+}
+
+fn check_args(args: &[String]) -> Result<(), InvalidInput> {
+    if args.is_empty() {
+        return Err(InvalidInput::new("arguments", "are missing; give a command, such as PING"));
+    }
+    for (at, arg) in args.iter().enumerate() {
+        if arg.contains(['\0', '\n', '\r']) {
+            let reason = "contains a NUL or a line break, which the client cannot take; remove it";
+            return Err(InvalidInput::new(format!("argument {}", at + 1), reason));
+        }
+    }
+    Ok(())
+}
+
+fn joined<T>(outcome: Result<T, tokio::task::JoinError>) -> Result<T, Error> {
+    outcome.map_err(|error| Error::Other { message: format!("the operation's task ended early: {error}") })
+}
+
+fn unexpected(response: &Response) -> Error {
+    Error::Other { message: format!("the policy answered something else than was asked: {response:?}") }
+}
