@@ -1,0 +1,78 @@
+//! Holds a policy to what it promises, on an engine of choice.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use conformance::corpus;
+use conformance::verdict::{Line, Outcome, Verdict, judge};
+use conformance::world::World;
+
+/// Runs the corpus of scenarios against a policy component, one line each, and gives a verdict.
+///
+/// The verdict is `conforms` only if every scenario that applies was run and held. A scenario about what
+/// the policy does not claim, a promise or an engine, does not apply; one that could not be run makes the verdict
+/// `partial`. Exit code: 0 conforms, 1 fails, 2 bad usage, 3 partial.
+#[derive(Debug, Parser)]
+#[command(name = "conformance", version)]
+struct Args {
+    /// The component. Default: the shipped policy, `durable`.
+    #[arg(long, value_name = "FILE.wasm", env = "FAKECLOUD_ELASTICACHE_POLICY")]
+    policy: PathBuf,
+    /// Where the scenarios run.
+    #[arg(long, value_enum, default_value_t = Backend::Memory)]
+    backend: Backend,
+    /// Only scenarios whose name contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Scenarios at once.
+    #[arg(long, default_value_t = 4)]
+    at_once: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Backend {
+    /// The in-memory engine: quick, needs nothing.
+    Memory,
+    /// The Docker or Podman of this machine, with real engines.
+    Docker,
+}
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let scenarios =
+        corpus::all()?.into_iter().filter(|scenario| scenario.name.contains(&args.only)).collect();
+    let docker = match args.backend {
+        Backend::Memory => None,
+        Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
+    };
+    let world = || docker.clone().unwrap_or_else(World::memory);
+    let lines = judge(scenarios, world, &args.policy, args.at_once.max(1), show).await?;
+    let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
+    let (passed, failed) =
+        (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));
+    let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
+    let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
+    println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
+    let (word, code) = match Verdict::of(&lines) {
+        Verdict::Conforms => ("conforms", 0),
+        Verdict::Fails => ("fails", 1),
+        Verdict::Partial => ("partial", 3),
+    };
+    println!("verdict: {word}");
+    Ok(ExitCode::from(code))
+}
+
+fn show(line: &Line) {
+    let engine = line.engine.map_or("-", |engine| engine.as_str());
+    match &line.outcome {
+        Outcome::Passed => println!("pass  {engine:<9}  {}", line.title),
+        Outcome::Failed(error) => println!("FAIL  {engine:<9}  {} [{}]: {error:#}", line.title, line.name),
+        Outcome::Skipped(why) => println!("skip  {engine:<9}  {} ({why})", line.title),
+        Outcome::NotClaimed(what) => {
+            println!("n/a   {engine:<9}  {} ({what} is not claimed)", line.title)
+        }
+    }
+}

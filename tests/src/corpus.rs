@@ -1,0 +1,229 @@
+//! Scenarios as data: what is done to caches, and what must be seen after it.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+/// Every file of `tests/corpus`, by its name. A test holds the list against the folder.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        const FILES: &[(&str, &str)] = &[$(($name, include_str!(concat!("../corpus/", $name, ".toml")))),*];
+    };
+}
+
+files![
+    "a-command-s-error-is-no-success",
+    "a-failed-save-is-no-snapshot",
+    "a-killed-engine-keeps-every-write",
+    "a-look-alike-is-left-alone",
+    "a-reboot-keeps-endpoint-and-data",
+    "a-restore-never-overwrites-unasked",
+    "a-restore-that-fails-keeps-the-old-data",
+    "a-second-up-adopts",
+    "a-snapshot-restores-elsewhere",
+    "a-stop-keeps-every-write",
+    "a-taken-port-is-got-around",
+    "another-host-finds-what-one-started",
+    "another-program-s-restart-keeps-the-endpoint",
+    "bad-input-changes-nothing",
+    "data-goes-only-when-asked",
+    "ids-that-look-alike-share-nothing",
+    "operations-at-once-lose-nothing",
+    "removal-by-others-keeps-the-data",
+    "stop-all-leaves-nothing-running",
+    "what-does-not-exist-is-said",
+    "what-ended-is-seen",
+];
+
+/// Which engines a scenario is for; it runs once for each that the policy claims.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engines {
+    /// Those with data to keep: redis and valkey.
+    Persistent,
+    /// Every one.
+    All,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Bring the cache up; `file` restores it, `replace` over what is there.
+    Up,
+    /// Reboot it.
+    Reboot,
+    /// Stop it. `was-there` is what that returns.
+    Stop,
+    /// Delete its data. `was-there` likewise.
+    RemoveData,
+    /// Snapshot it to `file`.
+    Snapshot,
+    /// Run the command `args` in it. `success` is what that returns.
+    Exec,
+    /// Look at it: `state` is what is seen, `none` if there is none.
+    Find,
+    /// List the instance's caches: `caches` are their ids.
+    List,
+    /// Stop all.
+    StopAll,
+    /// Reap.
+    Reap,
+    /// End the host without a word, and go on with a new one of the same instance.
+    NewHost,
+    /// Write `keys` keys, all acknowledged.
+    Write,
+    /// See that the last write's keys are all there and nothing else is.
+    ExpectData,
+    /// See that it holds no key.
+    ExpectEmpty,
+    /// See that what was written to another cache, `file`, is what it holds.
+    ExpectDataOf,
+    /// SIGKILL its engine.
+    Kill,
+    /// Restart its container as the container engine's own tools do.
+    RestartByOthers,
+    /// Stop and remove its container as the container engine's own tools do.
+    RemoveByOthers,
+    /// Let a foreign program take the port that it had.
+    OccupyPort,
+    /// Make its saves fail from now on.
+    FailSaves,
+    /// Put a container with all its labels under another name.
+    LookAlike,
+    /// See that every look-alike is there as it was.
+    ExpectLookAlikes,
+    /// Flip one byte in the middle of `file`.
+    Damage,
+    /// Make `file` an RDB file that passes every check and that no engine can load.
+    Forge,
+    /// Count what the instance has: `containers` and `volumes`.
+    Count,
+    /// See that there is no `file`.
+    ExpectNoFile,
+    /// Do the steps in `steps` at once; each may end in success or with one of its `errors`.
+    AtOnce,
+}
+
+/// What the endpoint of a cache must be, against the one seen before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndpointIs {
+    /// The same address and port.
+    Same,
+    /// Another one.
+    Other,
+}
+
+/// One step. What an action does not use is an error in the file only where it could be mistaken.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Step {
+    /// What is done.
+    pub r#do: Action,
+    /// To which cache.
+    #[serde(default = "default_cache")]
+    pub cache: String,
+    /// A file, or another cache.
+    #[serde(default)]
+    pub file: String,
+    /// Whether a restore may replace data.
+    #[serde(default)]
+    pub replace: bool,
+    /// Asked-for version.
+    pub version: Option<String>,
+    /// Asked-for engine, in place of the one that the scenario runs with.
+    pub engine: Option<String>,
+    /// How many keys.
+    #[serde(default)]
+    pub keys: u32,
+    /// Arguments of a command.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// The code of the error that must come. None: it must succeed.
+    pub error: Option<String>,
+    /// Codes of errors that may come, at once with others.
+    #[serde(default)]
+    pub errors: Vec<String>,
+    /// What an up must say about whether the cache was there.
+    pub adopted: Option<bool>,
+    /// What a stop or a removal must say.
+    pub was_there: Option<bool>,
+    /// What a command must come to.
+    pub success: Option<bool>,
+    /// What must be seen: `available`, `starting`, `stopped`, `not-available`, `none`.
+    pub state: Option<String>,
+    /// What the endpoint must be.
+    pub endpoint: Option<EndpointIs>,
+    /// Which caches a list must give.
+    pub caches: Option<Vec<String>>,
+    /// How many containers there must be.
+    pub containers: Option<usize>,
+    /// How many volumes there must be.
+    pub volumes: Option<usize>,
+    /// Steps to be done at once.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+fn default_cache() -> String {
+    "a".to_owned()
+}
+
+/// A scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Scenario {
+    /// The file's name.
+    #[serde(skip)]
+    pub name: String,
+    /// What holds, as a sentence.
+    pub title: String,
+    /// The promise that it is about; it applies only to policies that make it.
+    pub promise: Option<String>,
+    /// Which engines it is for.
+    pub engines: Engines,
+    /// What happens.
+    pub steps: Vec<Step>,
+}
+
+/// All scenarios, by name.
+///
+/// # Errors
+/// If a file does not hold a scenario, with its name, line and column.
+pub fn all() -> Result<Vec<Scenario>> {
+    FILES
+        .iter()
+        .map(|(name, text)| {
+            let mut scenario: Scenario =
+                toml::from_str(text).with_context(|| format!("tests/corpus/{name}.toml"))?;
+            ensure!(!scenario.steps.is_empty(), "tests/corpus/{name}.toml has no steps");
+            scenario.name = (*name).to_owned();
+            Ok(scenario)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_scenario_in_the_list() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+        let there: BTreeSet<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        let listed: BTreeSet<String> = all().unwrap().into_iter().map(|scenario| scenario.name).collect();
+        assert_eq!(there, listed);
+    }
+
+    #[test]
+    fn a_misspelt_step_is_an_error() {
+        let text = "title = 't'\nengines = 'all'\n[[steps]]\ndo = 'up'\nadoptd = true\n";
+        let error = toml::from_str::<Scenario>(text).unwrap_err().to_string();
+        assert!(error.contains("adoptd") && error.contains("line 5"), "{error}");
+    }
+}

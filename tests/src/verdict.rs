@@ -1,0 +1,150 @@
+//! Every scenario that applies to a policy, and what that comes to.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use elasticache_host::{Description, Engine, inspect_policy};
+use futures_util::{StreamExt, stream};
+
+use crate::corpus::{Engines, Scenario};
+use crate::runner;
+use crate::world::World;
+
+/// How one scenario ended with one engine.
+#[derive(Debug)]
+pub enum Outcome {
+    /// What must be seen was seen.
+    Passed,
+    /// It was not.
+    Failed(anyhow::Error),
+    /// It was not tried, and so nothing is known.
+    Skipped(&'static str),
+    /// It is about what this policy does not claim: a promise, or engines.
+    NotClaimed(String),
+}
+
+/// A line of the report.
+#[derive(Debug)]
+pub struct Line {
+    /// The scenario.
+    pub name: String,
+    /// Its sentence.
+    pub title: String,
+    /// The engine, if it came to that.
+    pub engine: Option<Engine>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What all of it comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything that applies was tried and held.
+    Conforms,
+    /// Something was not tried.
+    Partial,
+    /// Something did not hold.
+    Fails,
+}
+
+impl Verdict {
+    /// Of these lines. Nothing tried is not conformance.
+    pub fn of(lines: &[Line]) -> Self {
+        let any = |test: fn(&Outcome) -> bool| lines.iter().any(|line| test(&line.outcome));
+        if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
+            Verdict::Fails
+        } else if any(|outcome| matches!(outcome, Outcome::Skipped(_)))
+            || !any(|outcome| matches!(outcome, Outcome::Passed))
+        {
+            Verdict::Partial
+        } else {
+            Verdict::Conforms
+        }
+    }
+}
+
+/// Runs scenarios against a policy, some at once, and reports each as it ends, in order.
+///
+/// # Errors
+/// If the file is no policy.
+pub async fn judge(
+    scenarios: Vec<Scenario>,
+    worlds: impl Fn() -> World,
+    policy: &Path,
+    at_once: usize,
+    mut report: impl FnMut(&Line),
+) -> Result<Vec<Line>> {
+    let description = inspect_policy(policy).await?.description;
+    let data = tempfile::tempdir()?;
+    let data = data.path();
+    let mut jobs = Vec::new();
+    for scenario in scenarios {
+        let scenario = Arc::new(scenario);
+        match plan(&scenario, description.as_ref()) {
+            Ok(engines) => {
+                jobs.extend(engines.into_iter().map(|engine| (Arc::clone(&scenario), Ok(engine), worlds())));
+            }
+            Err(outcome) => jobs.push((scenario, Err(outcome), worlds())),
+        }
+    }
+    let mut ended = stream::iter(jobs)
+        .map(|(scenario, planned, world)| async move {
+            let (name, title) = (scenario.name.clone(), scenario.title.clone());
+            match planned {
+                Err(outcome) => Line { name, title, engine: None, outcome },
+                Ok(engine) => {
+                    let outcome = match runner::run(&scenario, &world, policy, engine, data).await {
+                        Ok(()) => Outcome::Passed,
+                        Err(error) => Outcome::Failed(error),
+                    };
+                    Line { name, title, engine: Some(engine), outcome }
+                }
+            }
+        })
+        .buffered(at_once);
+    let mut lines = Vec::new();
+    while let Some(line) = ended.next().await {
+        report(&line);
+        lines.push(line);
+    }
+    Ok(lines)
+}
+
+/// With which engines a scenario is run, or why it is not.
+fn plan(scenario: &Scenario, description: Option<&Description>) -> Result<Vec<Engine>, Outcome> {
+    let Some(description) = description else {
+        return Err(Outcome::Skipped("the policy does not describe itself"));
+    };
+    if let Some(promise) = &scenario.promise
+        && !description.promises.contains(&promise.as_str())
+    {
+        return Err(Outcome::NotClaimed(promise.clone()));
+    }
+    let fits = |engine: &Engine| scenario.engines == Engines::All || *engine != Engine::Memcached;
+    let engines: Vec<Engine> = description.engines.iter().copied().filter(fits).collect();
+    if engines.is_empty() {
+        Err(Outcome::Skipped("the policy runs none of its engines"))
+    } else {
+        Ok(engines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(outcome: Outcome) -> Line {
+        Line { name: String::new(), title: String::new(), engine: None, outcome }
+    }
+
+    #[test]
+    fn a_skip_never_counts_as_a_pass() {
+        assert_eq!(Verdict::of(&[]), Verdict::Partial);
+        assert_eq!(Verdict::of(&[line(Outcome::Passed)]), Verdict::Conforms);
+        assert_eq!(Verdict::of(&[line(Outcome::Passed), line(Outcome::Skipped("x"))]), Verdict::Partial);
+        assert_eq!(Verdict::of(&[line(Outcome::NotClaimed("p".into()))]), Verdict::Partial);
+        let failed = line(Outcome::Failed(anyhow::anyhow!("x")));
+        assert_eq!(Verdict::of(&[line(Outcome::Skipped("x")), failed]), Verdict::Fails);
+    }
+}

@@ -1,0 +1,378 @@
+//! What was acknowledged is there afterwards, and a snapshot is whole or is not there: on a real Docker
+//! Engine. The numbers are those of the list of traps.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use elasticache_host::{CacheKey, CacheSpec, Engine, Error, Runtime};
+
+use support::proxy::{Fate, Proxy};
+use support::redis::{Redis, Reply, Writer};
+use support::{World, docker, files_in, from_file, ran, redis_of};
+
+const KEYS: usize = 100_000;
+/// Moments of an operation at which its process is killed.
+const MOMENTS: u32 = 20;
+/// The same, where another operation does much the same.
+const FEWER: u32 = 10;
+
+/// A redis with all its keys, each acknowledged.
+async fn filled(runtime: &Runtime, key: &CacheKey, engine: Engine, keys: usize) -> elasticache_host::Cache {
+    let cache = runtime.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap();
+    Redis::of(&cache).fill(keys);
+    cache
+}
+
+fn check(cache: &elasticache_host::Cache, keys: usize) {
+    let mut redis = Redis::of(cache);
+    assert_eq!(redis.size(), keys as i64);
+    redis.check(keys);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_survives_a_reboot_a_stop_and_stop_all() {
+    let world = World::new("survive");
+    let runtime = world.runtime().await;
+    for (engine, keys) in [(Engine::Redis, KEYS), (Engine::Valkey, KEYS)] {
+        let key = world.key(engine.as_str());
+        filled(&runtime, &key, engine, keys).await;
+        check(&runtime.reboot(&key).await.unwrap(), keys);
+
+        assert!(runtime.stop(&key).await.unwrap());
+        check(&runtime.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap(), keys);
+
+        runtime.stop_all().await.unwrap();
+        assert_eq!(world.containers(), [""; 0]);
+        // Another runtime, as after a restart of the embedder.
+        let next = world.runtime().await;
+        check(&next.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap(), keys);
+        next.stop(&key).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_key_survives_a_kill_of_the_engine_and_the_removal_of_its_container() {
+    let world = World::new("kill");
+    let runtime = world.runtime().await;
+    let key = world.key("k");
+    let cache = filled(&runtime, &key, Engine::Redis, KEYS).await;
+    docker::run(&["kill", &cache.handle]);
+    let cache = runtime.ensure(redis_of(&key)).await.unwrap();
+    check(&cache, KEYS);
+
+    docker::run(&["kill", &cache.handle]);
+    check(&runtime.reboot(&key).await.unwrap(), KEYS);
+
+    docker::run(&["stop", &cache.handle]);
+    docker::run(&["rm", "-v", &cache.handle]);
+    let cache = runtime.ensure(redis_of(&key)).await.unwrap();
+    check(&cache, KEYS);
+
+    docker::run(&["rm", "-f", "-v", &cache.handle]);
+    check(&runtime.ensure(redis_of(&key)).await.unwrap(), KEYS);
+}
+
+/// Kills the command at moments spread over all of its duration; `before` sets the scene, `after` judges it.
+fn killed_at_any_moment(
+    world: &World,
+    moments: u32,
+    args: &[&str],
+    mut before: impl FnMut(),
+    mut after: impl FnMut(u32),
+) {
+    before();
+    let began = Instant::now();
+    assert!(world.spawn(args).wait().unwrap().success());
+    let duration = began.elapsed();
+    after(0);
+    for moment in 1..=moments {
+        before();
+        let mut process = world.spawn(args);
+        std::thread::sleep(duration * moment / (moments + 1));
+        process.kill().unwrap();
+        process.wait().unwrap();
+        after(moment);
+    }
+}
+
+/// Brings it up again: all keys are there, and one container and one volume, no more.
+fn comes_up(world: &World, id: &str, keys: usize, what: &str) {
+    let up = world.done(&["up", id]);
+    let mut redis = Redis::at(&elasticache_host::Endpoint {
+        address: up["endpoint"]["address"].as_str().unwrap().to_owned(),
+        port: u16::try_from(up["endpoint"]["port"].as_u64().unwrap()).unwrap(),
+    });
+    assert_eq!(redis.size(), keys as i64, "{what}");
+    redis.check(keys);
+    // An engine that was told to end answers for a while yet; whoever waits for it sees it go.
+    let waited = redis.try_command(&["BLPOP", "nothing", "0.3"]);
+    assert_eq!(waited.ok(), Some(Reply::Array(Vec::new())), "{what}: it was ending");
+    assert_eq!(world.objects().len(), 2, "{what}: {:?}", world.objects());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_reboot_loses_nothing() {
+    let world = World::new("kreboot");
+    let id = world.id("k");
+    filled(&world.runtime().await, &world.key("k"), Engine::Redis, 5000).await;
+    killed_at_any_moment(
+        &world,
+        MOMENTS,
+        &["reboot", &id],
+        || (),
+        |at| comes_up(&world, &id, 5000, &at.to_string()),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigkill_of_the_host_at_any_moment_of_down_or_up_loses_nothing() {
+    let world = World::new("kdown");
+    let id = world.id("k");
+    filled(&world.runtime().await, &world.key("k"), Engine::Redis, 5000).await;
+    killed_at_any_moment(
+        &world,
+        MOMENTS,
+        &["down", &id],
+        || (),
+        |at| comes_up(&world, &id, 5000, &at.to_string()),
+    );
+    let down = || drop(world.done(&["down", &id]));
+    killed_at_any_moment(&world, FEWER, &["up", &id], down, |at| {
+        comes_up(&world, &id, 5000, &at.to_string())
+    });
+    let stopped = || drop(docker::run(&["stop", world.containers()[0].split(' ').next().unwrap()]));
+    killed_at_any_moment(&world, FEWER, &["up", &id], stopped, |at| {
+        comes_up(&world, &id, 5000, &at.to_string())
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_restore_leaves_all_of_the_file_or_nothing() {
+    let world = World::new("kfrom");
+    let (id, other) = (world.id("k"), world.id("source"));
+    let file = world.folder("out").join("s.rdb");
+    let from = file.to_str().unwrap();
+    let runtime = world.runtime().await;
+    filled(&runtime, &world.key("source"), Engine::Redis, 50_000).await;
+    world.done(&["snapshot", &other, from]);
+    world.done(&["down", &other, "--delete-data"]);
+
+    let gone = || drop(world.done(&["down", &id, "--delete-data"]));
+    killed_at_any_moment(&world, MOMENTS, &["up", &id, "--from", from], gone, |at| {
+        // Again, as whoever was killed would: done now, or refused since it was done then.
+        let again = world.cli(&["up", &id, "--from", from]);
+        if again.code() != 0 {
+            assert_eq!(again.error().0, "conflict", "{at}: {again:?}");
+        }
+        comes_up(&world, &id, 50_000, &at.to_string());
+    });
+
+    // In the place of other data: the old or the new, and nothing between.
+    let old = || {
+        gone();
+        let up = world.done(&["up", &id]);
+        assert_eq!(up["adopted"], false);
+        world.done(&["exec", &id, "--", "SET", "old", "data"]);
+    };
+    killed_at_any_moment(&world, FEWER, &["up", &id, "--from", from, "--replace-data"], old, |at| {
+        world.done(&["up", &id]);
+        let size = world.done(&["exec", &id, "--", "DBSIZE"])["stdout"].as_str().unwrap().trim().to_owned();
+        assert!(["1", "50000"].contains(&size.as_str()), "{at}: {size}");
+        let read = world.done(&["exec", &id, "--", "GET", "old"]);
+        assert_eq!(read["stdout"].as_str().unwrap().trim() == "data", size == "1", "{at}");
+        assert_eq!(world.objects().len(), 2, "{at}: {:?}", world.objects());
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_snapshot_leaves_a_whole_file_or_none() {
+    let world = World::new("ksnap");
+    let id = world.id("k");
+    let runtime = world.runtime().await;
+    let cache = filled(&runtime, &world.key("k"), Engine::Redis, 50_000).await;
+    let before = docker::life(&cache.handle);
+    let folder = world.folder("out");
+    let file = folder.join("s.rdb");
+    let gone = || drop(std::fs::remove_file(&file));
+    killed_at_any_moment(&world, FEWER, &["snapshot", &id, file.to_str().unwrap()], gone, |at| {
+        comes_up(&world, &id, 50_000, &at.to_string());
+        assert_eq!(docker::life(&cache.handle), before, "{at}");
+        if file.exists() {
+            elasticache_host::rdb::check_file(&std::fs::File::open(&file).unwrap()).unwrap();
+        }
+        // A process that was killed cannot clear up after itself; the next one does.
+        world.done(&["snapshot", &id, file.to_str().unwrap()]);
+        assert_eq!(files_in(&folder), ["s.rdb"], "{at}");
+    });
+}
+
+/// The volume that an earlier runtime made, as one that knows only `dump.rdb` left it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_of_an_earlier_runtime_is_attached_again_with_its_data() {
+    let world = World::new("legacy");
+    let runtime = world.runtime().await;
+    for (engine, image, client) in [
+        (Engine::Redis, "redis:7-alpine", "redis-cli"),
+        (Engine::Valkey, "valkey/valkey:8-alpine", "valkey-cli"),
+    ] {
+        let name = engine.as_str();
+        let key = world.key(name);
+        let volume = world.will_make_volume(&world.volume_of(name));
+        let old = world.will_make_container(&format!("old-{}", key.id()));
+        docker::run(&["volume", "create", &volume]);
+        let mountpoint = || docker::inspect(&volume)["Mountpoint"].clone();
+        let created = mountpoint();
+        let (mount, label) = (format!("{volume}:/data"), format!("fakecloud-elasticache={}", key.id()));
+        docker::run(&["run", "-d", "--name", &old, "--label", &label, "-v", &mount, image]);
+        let ask =
+            |command: &str| docker::attempt(&["exec", &old, "sh", "-c", &format!("{client} {command}")]);
+        support::eventually("it answers", || (ask("PING").ok()? == "PONG").then_some(()));
+        let script = "for n = 1, 1000 do redis.call('SET', 'old:' .. n, n) end";
+        ask(&format!("EVAL \"{script}\" 0")).unwrap();
+        assert_eq!(ask("SAVE").unwrap(), "OK");
+
+        // While that one runs, its data is its own.
+        let error = runtime.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap_err();
+        assert!(matches!(&error, Error::Conflict { what } if what.contains(&old)), "{error:?}");
+        assert_eq!(docker::state(&old), "running");
+        docker::run(&["rm", "-f", &old]);
+
+        let cache = runtime.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap();
+        assert_eq!((Redis::of(&cache).size(), Redis::of(&cache).get("old:7")), (1000, Some("7".into())));
+        Redis::of(&cache).set("new", "er");
+        runtime.reboot(&key).await.unwrap();
+        runtime.stop(&key).await.unwrap();
+        let cache = runtime.ensure(CacheSpec::new(key.clone(), engine)).await.unwrap();
+        assert_eq!((Redis::of(&cache).size(), Redis::of(&cache).get("new")), (1001, Some("er".into())));
+        assert_eq!(mountpoint(), created, "the very same");
+        runtime.stop(&key).await.unwrap();
+        assert!(runtime.remove_data(&key).await.unwrap());
+        assert!(!docker::volume_exists(&volume));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_under_write_load_is_consistent_and_restores_into_another_cache() {
+    let world = World::new("load");
+    let runtime = world.runtime().await;
+    let folder = world.folder("out");
+    for engine in [Engine::Redis, Engine::Valkey] {
+        let (key, copy) = (world.key(engine.as_str()), world.key(&format!("{engine}-copy")));
+        let cache = filled(&runtime, &key, engine, 20_000).await;
+        for round in 0..3 {
+            let file = folder.join(format!("{engine}-{round}.rdb"));
+            let (before, _) = Redis::of(&cache).counts();
+            let writer = Writer::start(cache.endpoint.as_ref().unwrap());
+            let info = runtime.snapshot(&key, &file).await.unwrap();
+            let after = writer.finish();
+            assert_eq!(info.size, std::fs::metadata(&file).unwrap().len());
+            let restored = runtime.ensure(from_file(&copy, engine, &file, round > 0)).await.unwrap();
+            let (one, other) = Redis::of(&restored).counts();
+            assert_eq!(one, other, "{engine}, round {round}: half a transaction");
+            assert!((before..=after).contains(&one), "{engine}, round {round}: {before} {one} {after}");
+            Redis::of(&restored).check(20_000);
+            // And it is a cache like any other.
+            Redis::of(&restored).set("own", "write");
+            let rebooted = runtime.reboot(&copy).await.unwrap();
+            assert_eq!(Redis::of(&rebooted).get("own").as_deref(), Some("write"));
+            assert_eq!(Redis::of(&cache).get("own"), None, "the source is apart");
+        }
+        runtime.stop_all().await.unwrap();
+    }
+    let names = ["redis", "valkey"].map(|engine| [0, 1, 2].map(|round| format!("{engine}-{round}.rdb")));
+    assert_eq!(files_in(&folder), names.concat(), "no temporary file is left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_an_error_and_leaves_no_file() {
+    let world = World::new("full");
+    filled(&world.runtime().await, &world.key("k"), Engine::Redis, KEYS).await;
+    let folder = world.folder("full");
+    // A disk of one MiB in a mount namespace of its own: nothing to clean up, and no root needed.
+    let script = r#"mount -t tmpfs -o size=1m none "$1" || exit 99
+        echo old > "$1/there.rdb"
+        for name in new there; do "$2" --json snapshot "$3" "$1/$name.rdb"; echo "code $?"; done
+        ls -A "$1"; cat "$1/there.rdb""#;
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]);
+    command.args([folder.as_os_str(), support::cachehost().as_os_str()]).arg(world.id("k"));
+    for (name, value) in world.command().get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let ran = ran(&mut command);
+    assert_ne!(ran.code(), 99, "no disk could be made: {ran:?}");
+    assert_eq!(ran.stdout.lines().collect::<Vec<_>>(), ["code 1", "code 1", "there.rdb", "old"], "{ran:?}");
+    assert!(ran.stderr.to_lowercase().contains("no space left"), "{}", ran.stderr);
+}
+
+/// Trap 3: what comes out is checked, not believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_breaks_off_is_an_error_and_leaves_no_file() {
+    let world = World::new("cut");
+    let cache = filled(&world.runtime().await, &world.key("k"), Engine::Redis, KEYS).await;
+    let folder = world.folder("out");
+    for bytes in [10, 1_000, 100_000, 1_000_000] {
+        let proxy = Proxy::start(&world.folder(&format!("cut-{bytes}")), move |line: &str, _: &[u8]| {
+            if line.starts_with("GET") && line.contains("/archive") { Fate::Cut(bytes) } else { Fate::Pass }
+        });
+        let mut cachehost = world.command();
+        cachehost.args(["--json", "snapshot", &world.id("k")]).arg(folder.join("s.rdb"));
+        let ran = ran(cachehost.env("DOCKER_HOST", proxy.host()));
+        assert!([1, 3].contains(&ran.code()), "{bytes}: {ran:?}");
+        assert_eq!(files_in(&folder), [""; 0], "{bytes}: {}", ran.error().1);
+    }
+    check(&cache, KEYS);
+}
+
+/// An RDB file of the engine's own, and ways to damage it.
+fn damaged(good: &Path, folder: &Path) -> Vec<std::path::PathBuf> {
+    let bytes = std::fs::read(good).unwrap();
+    let middle = bytes.len() / 2;
+    let mut flipped = bytes.clone();
+    flipped[middle] ^= 1;
+    let cases = [
+        ("empty", Vec::new()),
+        ("text", b"not a snapshot at all".to_vec()),
+        ("half", bytes[..middle].to_vec()),
+        ("short", bytes[..bytes.len() - 1].to_vec()),
+        ("longer", [&bytes[..], b"x"].concat()),
+        ("flipped", flipped),
+    ];
+    cases
+        .map(|(name, bytes)| {
+            let path = folder.join(format!("{name}.rdb"));
+            std::fs::write(&path, bytes).unwrap();
+            path
+        })
+        .into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_corrupt_file_is_refused_before_anything_is_made() {
+    let world = World::new("corrupt");
+    let runtime = world.runtime().await;
+    let folder = world.folder("out");
+    let (source, key) = (world.key("source"), world.key("k"));
+    let cache = filled(&runtime, &source, Engine::Redis, 1000).await;
+    let good = folder.join("good.rdb");
+    runtime.snapshot(&source, &good).await.unwrap();
+    let before = world.objects();
+    for file in damaged(&good, &folder) {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        for (key, replace) in [(&key, false), (&key, true), (&source, true)] {
+            let error = runtime.ensure(from_file(key, Engine::Redis, &file, replace)).await.unwrap_err();
+            assert!(matches!(error, Error::Invalid(_)), "{name}: {error:?}");
+        }
+        assert_eq!(world.objects(), before, "{name}");
+    }
+    check(&cache, 1000);
+    check(&runtime.ensure(from_file(&key, Engine::Redis, &good, false)).await.unwrap(), 1000);
+}

@@ -1,0 +1,245 @@
+//! The command line of xtask: what may be written, and what each command says about itself.
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result};
+use lexopt::prelude::*;
+
+/// What xtask is asked to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Print a text and stop.
+    Help(String),
+    Setup,
+    Build {
+        debug: bool,
+    },
+    Demo,
+    Test {
+        skip: Vec<String>,
+    },
+    Conformance {
+        arguments: Vec<OsString>,
+    },
+    Bench {
+        arguments: Vec<OsString>,
+    },
+}
+
+/// A wrong command line, as opposed to a chore that failed.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+struct About {
+    name: &'static str,
+    line: &'static str,
+    usage: &'static str,
+    text: &'static str,
+}
+
+const COMMANDS: [About; 6] = [
+    About {
+        name: "setup",
+        line: "Set up whatever the other commands need and this machine lacks",
+        usage: "setup",
+        text: "\
+Checks, and sets up where missing:
+  - a Rust toolchain for wasm32-unknown-unknown: the active one; else `rustup target add`; else, on
+    Debian as root, the packages rustc-web, cargo-web and rust-web-src
+    (XTASK_WASM_TOOLCHAIN=rustup or =debian chooses one instead)
+  - cargo-component in the one version that builds the policy, in the cache folder unless on PATH
+  - a Docker Engine that answers (found, never installed; DOCKER_HOST is honoured)
+  - the images of redis, valkey and memcached: kept, else pulled, else built of Debian's packages
+
+The cache folder is fakecloud-elasticache below XDG_CACHE_HOME, or below ~/.cache. System packages are
+touched on Debian as root only, and only where nothing else helps.",
+    },
+    About {
+        name: "build",
+        line: "Build the policy component and the command line",
+        usage: "build [--debug]",
+        text: "\
+Builds the policy, then `cachehost` optimised, and puts the policy beside it in policies/durable.wasm,
+where it is found without a flag. The build folder is cargo's (target/, or CARGO_TARGET_DIR).
+
+  --debug    Build `cachehost` without optimisation",
+    },
+    About {
+        name: "demo",
+        line: "Build, then run the main job on real engines and show the times",
+        usage: "demo",
+        text: "\
+Starts a redis, a valkey and a memcached, writes keys, takes a snapshot, reboots, restores into a second
+cache, checks each result, and removes everything again. Fails if any check does.",
+    },
+    About {
+        name: "test",
+        line: "Run every test: what cannot run fails, unless skipped by name",
+        usage: "test [--skip NAME]...",
+        text: "\
+Runs all suites one after another, the later ones also when an earlier one failed, and ends with what
+passed, failed and was skipped. An engine or a tool that is missing and cannot be set up is a failure.
+
+  --skip NAME    Leave a suite out; may be repeated",
+    },
+    About {
+        name: "conformance",
+        line: "Run the corpus of scenarios on a backend, with any policy",
+        usage: "conformance [ARGUMENT]...",
+        text: "\
+Builds the policy, `cachehost` and the runner, and hands all arguments to the runner, for example
+`--backend memory|docker` and `--policy FILE.wasm`; `conformance -- --help` lists the runner's own.",
+    },
+    About {
+        name: "bench",
+        line: "Measure, side by side with bare Docker API calls",
+        usage: "bench [ARGUMENT]...",
+        text: "\
+Sets up, builds with optimisation, and hands all arguments to the bench; `bench -- --help` lists them.",
+    },
+];
+
+/// Reads a command line, without the program's name.
+pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>, suites: &[&str]) -> Result<Task> {
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let about = match parser.next().map_err(usage)? {
+        None | Some(Short('h') | Long("help")) => return Ok(Task::Help(overview())),
+        Some(Value(name)) if name == "help" => return Ok(Task::Help(overview())),
+        Some(Value(name)) => find(&name.to_string_lossy())?,
+        Some(flag) => return Err(refused(&flag, "before a command", "--help")),
+    };
+    match about.name {
+        "conformance" | "bench" => forwarded(about, &mut parser, suites),
+        _ => own(about, parser, suites),
+    }
+}
+
+/// Commands with options of xtask's own.
+fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Task> {
+    let mut debug = false;
+    let mut skip = Vec::new();
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match (about.name, argument) {
+            (_, Short('h') | Long("help")) => return Ok(Task::Help(help(about, suites))),
+            ("build", Long("debug")) => debug = true,
+            ("test", Long("skip")) => {
+                let value = parser.value().map_err(usage)?;
+                let name = value.to_string_lossy().into_owned();
+                if !suites.contains(&name.as_str()) {
+                    let valid = suites.join(", ");
+                    return Err(Usage(format!("there is no suite `{name}`; the suites are {valid}")).into());
+                }
+                skip.push(name);
+            }
+            (name, argument) => {
+                let valid = match name {
+                    "build" => "--debug, --help",
+                    "test" => "--skip NAME, --help",
+                    _ => "--help",
+                };
+                return Err(refused(&argument, &format!("for `{name}`"), valid));
+            }
+        }
+    }
+    Ok(match about.name {
+        "setup" => Task::Setup,
+        "build" => Task::Build { debug },
+        "demo" => Task::Demo,
+        _ => Task::Test { skip },
+    })
+}
+
+/// Commands whose arguments belong to another program. After `--` even `--help` does.
+fn forwarded(about: &About, parser: &mut lexopt::Parser, suites: &[&str]) -> Result<Task> {
+    let raw = parser.raw_args().map_err(usage)?;
+    let mut arguments: Vec<OsString> = raw.collect();
+    match arguments.first().map(|first| first.to_string_lossy().into_owned()).as_deref() {
+        Some("--help" | "-h") => return Ok(Task::Help(help(about, suites))),
+        Some("--") => drop(arguments.remove(0)),
+        _ => {}
+    }
+    Ok(match about.name {
+        "bench" => Task::Bench { arguments },
+        _ => Task::Conformance { arguments },
+    })
+}
+
+fn find(name: &str) -> Result<&'static About> {
+    COMMANDS.iter().find(|about| about.name == name).with_context(|| {
+        let names: Vec<&str> = COMMANDS.iter().map(|about| about.name).collect();
+        Usage(format!("there is no command `{name}`; the commands are {}", names.join(", ")))
+    })
+}
+
+fn usage(error: lexopt::Error) -> anyhow::Error {
+    Usage(error.to_string()).into()
+}
+
+fn refused(argument: &lexopt::Arg<'_>, place: &str, valid: &str) -> anyhow::Error {
+    let written = match argument {
+        Short(letter) => format!("-{letter}"),
+        Long(name) => format!("--{name}"),
+        Value(value) => value.to_string_lossy().into_owned(),
+    };
+    Usage(format!("`{written}` is not known {place}; valid is {valid}")).into()
+}
+
+fn overview() -> String {
+    let mut text = "The chores of this repository\n\nUsage: cargo xtask COMMAND\n\nCommands:\n".to_owned();
+    for about in &COMMANDS {
+        text.push_str(&format!("  {:<12} {}\n", about.name, about.line));
+    }
+    text + "\n`cargo xtask COMMAND --help` says more about one."
+}
+
+fn help(about: &About, suites: &[&str]) -> String {
+    let mut text = format!("{}\n\nUsage: cargo xtask {}\n\n{}", about.line, about.usage, about.text);
+    if about.name == "test" {
+        text.push_str(&format!("\n\nThe suites, in their order: {}", suites.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Task> {
+        parse(line.split_whitespace().map(OsString::from), &["format", "docker"])
+    }
+
+    #[track_caller]
+    fn refusal(line: &str) -> String {
+        let error = read(line).err();
+        let usage = error.as_ref().and_then(|error| error.downcast_ref::<Usage>());
+        usage.map(|usage| usage.0.clone()).unwrap_or_default()
+    }
+
+    #[test]
+    fn commands_are_read() -> Result<()> {
+        assert_eq!(read("build --debug")?, Task::Build { debug: true });
+        assert_eq!(read("test --skip docker")?, Task::Test { skip: vec!["docker".into()] });
+        let arguments = vec!["--backend".into(), "memory".into()];
+        assert_eq!(read("conformance --backend memory")?, Task::Conformance { arguments });
+        assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
+        assert!(matches!(read("bench --help")?, Task::Help(_)));
+        assert!(matches!(read("")?, Task::Help(_)));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_valid() {
+        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench"));
+        assert!(refusal("test --skip dokcer").contains("format, docker"));
+        assert!(refusal("setup --quick").contains("`--quick`"));
+        assert!(refusal("build --debug=yes").contains("--debug"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The chores of this repository: set-up, builds, tests, demo and bench.
+//!
+//! This program drives others (cargo, docker, `cachehost`) and knows nothing of how the project works inside.
+//! It runs on Unix systems.
+
+mod args;
+mod build;
+mod cachehost;
+mod context;
+mod demo;
+mod process;
+mod programs;
+mod report;
+mod setup;
+mod suites;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::args::{Task, Usage};
+use crate::context::{Context, Profile};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            // A wrong command line is told from a chore that failed, as `cachehost` does it.
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let task = args::parse(std::env::args_os().skip(1), &suites::names())?;
+    if let Task::Help(text) = &task {
+        println!("{text}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let context = Context::discover()?;
+    match task {
+        Task::Help(_) => Ok(ExitCode::SUCCESS),
+        Task::Setup => {
+            // What one part lacks is no reason to leave the other one undone.
+            let tools = setup::policy_tools(&context).map(drop);
+            setup::engines(&context).and(tools)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Build { debug } => {
+            let tools = setup::policy_tools(&context)?;
+            build::policy(&context, &tools)?;
+            let profile = if debug { Profile::Debug } else { Profile::Release };
+            let program = build::cachehost(&context, profile)?;
+            println!("{}", program.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Demo => demo::run(&context),
+        Task::Test { skip } => suites::run(&context, &skip),
+        Task::Conformance { arguments } => programs::conformance(&context, &arguments),
+        Task::Bench { arguments } => programs::bench(&context, &arguments),
+    }
+}

@@ -1,0 +1,202 @@
+//! `cargo xtask test`: every suite in its order, and a verdict in which nothing is left out silently.
+
+mod files;
+
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+use crate::context::{Context, Profile};
+use crate::{build, process, report, setup};
+
+/// What a suite needs before it can run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// The policy component and a `cachehost` beside it.
+    Policy,
+    /// A Docker Engine with the images.
+    Engine,
+}
+
+struct Suite {
+    name: &'static str,
+    needs: &'static [Need],
+    run: fn(&Context) -> Result<()>,
+}
+
+/// All suites. Cheap ones come first: what they find should not have to wait.
+const SUITES: [Suite; 8] = [
+    Suite { name: "format", needs: &[], run: format },
+    Suite { name: "clippy", needs: &[], run: clippy },
+    Suite { name: "docs", needs: &[], run: docs },
+    Suite { name: "unit", needs: &[], run: unit },
+    Suite { name: "host", needs: &[Need::Policy], run: host },
+    Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
+    Suite { name: "conformance-memory", needs: &[Need::Policy], run: conformance_memory },
+    Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
+];
+
+/// The names that `--skip` takes.
+pub(crate) fn names() -> Vec<&'static str> {
+    SUITES.iter().map(|suite| suite.name).collect()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// Runs all suites but those skipped by name. Fails if any did.
+pub(crate) fn run(context: &Context, skip: &[String]) -> Result<ExitCode> {
+    let skipped = |suite: &Suite| skip.iter().any(|name| name == suite.name);
+    let needed = |need: Need| SUITES.iter().any(|suite| !skipped(suite) && suite.needs.contains(&need));
+
+    report::heading("set-up");
+    let policy = if needed(Need::Policy) { set_up_policy(context) } else { Ok(()) };
+    let engine = if needed(Need::Engine) { setup::engines(context) } else { Ok(()) };
+
+    let mut results = Vec::new();
+    for suite in &SUITES {
+        if skipped(suite) {
+            results.push((suite.name, Verdict::Skipped, Duration::ZERO, String::new()));
+            continue;
+        }
+        report::heading(suite.name);
+        let began = Instant::now();
+        let lacking = suite.needs.iter().find_map(|need| match need {
+            Need::Policy => policy.as_ref().err().map(|error| anyhow!("no policy: {error:#}")),
+            Need::Engine => engine.as_ref().err().map(|error| anyhow!("no engine: {error:#}")),
+        });
+        // What could not be set up fails here: a test that did not run has not passed.
+        let result = lacking.map_or_else(|| (suite.run)(context), Err);
+        let (verdict, why) = match result {
+            Ok(()) => (Verdict::Passed, String::new()),
+            Err(error) => (Verdict::Failed, format!("{error:#}")),
+        };
+        let took = began.elapsed();
+        if verdict == Verdict::Failed {
+            eprintln!("{why}");
+        }
+        eprintln!("{} {} in {}", suite.name, verdict.word(), report::duration(took));
+        results.push((suite.name, verdict, took, why));
+    }
+    let count = |wanted| results.iter().filter(|(_, verdict, ..)| *verdict == wanted).count();
+    println!("\n{}", summary(&results));
+    println!(
+        "{} passed, {} failed, {} skipped",
+        count(Verdict::Passed),
+        count(Verdict::Failed),
+        count(Verdict::Skipped)
+    );
+    Ok(if count(Verdict::Failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn summary(results: &[(&str, Verdict, Duration, String)]) -> String {
+    let rows: Vec<Vec<String>> = results
+        .iter()
+        .map(|(name, verdict, took, why)| {
+            let took = if *verdict == Verdict::Skipped { "-".to_owned() } else { report::duration(*took) };
+            vec![(*name).to_owned(), verdict.word().to_owned(), took, brief(why)]
+        })
+        .collect();
+    report::table(&["suite", "verdict", "time", ""], &rows, false)
+}
+
+/// The beginning of a reason; the whole one stands where the suite ran.
+fn brief(why: &str) -> String {
+    const WIDTH: usize = 60;
+    let line = why.lines().next().unwrap_or_default();
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    line.chars().take(WIDTH - 3).chain("...".chars()).collect()
+}
+
+fn set_up_policy(context: &Context) -> Result<()> {
+    let result = setup::policy_tools(context).and_then(|tools| {
+        build::policy(context, &tools)?;
+        build::hostile_policy(context, &tools)?;
+        build::for_tests(context, "cachehost").map(drop)
+    });
+    if let Err(error) = &result {
+        eprintln!("{error:#}");
+    }
+    result
+}
+
+fn format(context: &Context) -> Result<()> {
+    process::run(&mut context.cargo(&["fmt", "--all", "--", "--check"]))
+}
+
+fn clippy(context: &Context) -> Result<()> {
+    let mut command = context.cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
+    process::run(command.args(["--", "-D", "warnings"]))
+}
+
+/// The documentation is whole, and its examples are true.
+fn docs(context: &Context) -> Result<()> {
+    let mut command = context.cargo(&["doc", "--no-deps", "--workspace", "--all-features"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))?;
+    process::run(&mut test(context, &["--doc"]))
+}
+
+fn unit(context: &Context) -> Result<()> {
+    process::run(&mut test(context, &["--lib", "--bins"]))
+}
+
+fn host(context: &Context) -> Result<()> {
+    integration(context, files::Kind::Host, &[])
+}
+
+fn docker(context: &Context) -> Result<()> {
+    // More would fight for the engine, and be slower on a small machine.
+    integration(context, files::Kind::Docker, &["--", "--test-threads", "2"])
+}
+
+fn conformance_memory(context: &Context) -> Result<()> {
+    conformance(context, "memory")
+}
+
+fn conformance_docker(context: &Context) -> Result<()> {
+    conformance(context, "docker")
+}
+
+fn integration(context: &Context, kind: files::Kind, options: &[&str]) -> Result<()> {
+    let names = files::of_kind(&context.root, kind)?;
+    let mut arguments = Vec::new();
+    for name in &names {
+        arguments.extend(["--test", name.as_str()]);
+    }
+    arguments.extend(options);
+    process::run(&mut test(context, &arguments))
+}
+
+fn conformance(context: &Context, backend: &str) -> Result<()> {
+    let program = build::for_tests(context, "conformance")?;
+    let mut command = process::command(program);
+    context.hand_over(&mut command, Profile::Debug);
+    process::run(command.args(["--backend", backend]).current_dir(&context.root))
+}
+
+/// `cargo test` for the workspace. With other packages or features per suite, cargo would compile the
+/// dependencies several times over.
+fn test(context: &Context, arguments: &[&str]) -> Command {
+    let mut command = context.cargo(&["test", "--workspace", "--all-features"]);
+    // One failure must not hide the ones after it.
+    command.arg("--no-fail-fast").args(arguments);
+    context.hand_over(&mut command, Profile::Debug);
+    command
+}
