@@ -45,11 +45,15 @@ async fn read(
     Ok(leases)
 }
 
-fn ends(lease: &Volume) -> SystemTime {
-    let seconds =
-        lease.labels.get(LEASE_SECONDS).and_then(|text| text.parse().ok()).unwrap_or(u64::MAX >> 32);
+/// Whether a lease has ended. One of unknown age has not: it is being removed at this moment, and the one that
+/// takes its place may have been made after the list was begun.
+fn has_ended(lease: &Volume, now: SystemTime) -> bool {
+    let seconds: Option<u64> = lease.labels.get(LEASE_SECONDS).and_then(|text| text.parse().ok());
     // The engine gives whole seconds, rounded down.
-    lease.created + Duration::from_secs(seconds + 1)
+    let end = lease.created.zip(seconds).and_then(|(created, seconds)| {
+        created.checked_add(Duration::from_secs(seconds.saturating_add(1)))
+    });
+    end.is_some_and(|end| end < now)
 }
 
 /// The engine's clock, read off a volume that is made for it.
@@ -58,7 +62,10 @@ async fn now(engine: &dyn ContainerEngine, owner: &Owner) -> Result<SystemTime, 
     if let Err(error) = engine.remove_volume(&clock.name).await {
         tracing::warn!(volume = clock.name, %error, "a volume that served to read the clock was left");
     }
-    Ok(clock.created)
+    clock.created.ok_or_else(|| EngineError::Failed {
+        object: clock.name,
+        message: "the answer has no time of creation that can be read".to_owned(),
+    })
 }
 
 /// The instances, other than this owner's own, whose last lease has ended.
@@ -71,7 +78,7 @@ pub(crate) async fn dead(
     Ok(leases
         .into_iter()
         .filter(|(instance, leases)| {
-            *instance != owner.instance && leases.iter().all(|lease| ends(lease) < now)
+            *instance != owner.instance && leases.iter().all(|lease| has_ended(lease, now))
         })
         .map(|(instance, _)| instance)
         .collect())
@@ -160,5 +167,38 @@ async fn forget(engine: &dyn ContainerEngine, lease: &Volume) {
     match engine.remove_volume(&lease.name).await {
         Ok(()) | Err(EngineError::NotFound { .. }) => {}
         Err(error) => tracing::warn!(volume = lease.name, %error, "an old lease was left"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn lease(created: Option<u64>, seconds: &str) -> Volume {
+        Volume {
+            name: "lease".into(),
+            labels: BTreeMap::from([(LEASE_SECONDS.into(), seconds.into())]),
+            created: created.map(at),
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_lease_ends_after_its_length_and_the_second_that_the_engine_rounds_off() {
+        assert!(!has_ended(&lease(Some(100), "10"), at(111)));
+        assert!(has_ended(&lease(Some(100), "10"), at(112)));
+    }
+
+    #[test]
+    fn a_lease_that_says_less_than_it_should_has_not_ended() {
+        // Being removed while it was listed: its successor is not in that list.
+        assert!(!has_ended(&lease(None, "10"), at(u64::from(u32::MAX))));
+        assert!(!has_ended(&lease(Some(100), "soon"), at(u64::from(u32::MAX))));
+        assert!(!has_ended(&lease(Some(100), &u64::MAX.to_string()), at(u64::from(u32::MAX))));
     }
 }

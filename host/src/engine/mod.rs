@@ -102,8 +102,9 @@ pub struct Volume {
     pub name: String,
     /// All labels.
     pub labels: BTreeMap<String, String>,
-    /// By the engine's clock, in whole seconds.
-    pub created: SystemTime,
+    /// By the engine's clock, in whole seconds. `None` where it cannot tell: of one, say, that is being
+    /// removed while it is looked at.
+    pub created: Option<SystemTime>,
 }
 
 /// What a program run inside a container gave back.

@@ -260,12 +260,12 @@ impl ContainerEngine for Docker {
         let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
         let answer = self.api.list_volumes(Some(options)).await;
         let listed = answer.map_err(|error| engine_error("the list of volumes", error))?;
-        listed.volumes.unwrap_or_default().into_iter().map(convert::volume).collect()
+        Ok(listed.volumes.unwrap_or_default().into_iter().map(convert::volume).collect())
     }
 
     async fn inspect_volume(&self, name: &str) -> Result<Option<Volume>, EngineError> {
         let answer = self.api.inspect_volume(segment(name)?).await;
-        found(answer.map_err(|error| engine_error(name, error)))?.map(convert::volume).transpose()
+        Ok(found(answer.map_err(|error| engine_error(name, error)))?.map(convert::volume))
     }
 
     async fn create_volume(
@@ -279,7 +279,7 @@ impl ContainerEngine for Docker {
             ..VolumeCreateRequest::default()
         };
         let answer = self.api.create_volume(request).await;
-        convert::volume(answer.map_err(|error| engine_error(name, error))?)
+        Ok(convert::volume(answer.map_err(|error| engine_error(name, error))?))
     }
 
     async fn remove_volume(&self, name: &str) -> Result<(), EngineError> {

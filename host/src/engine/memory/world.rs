@@ -320,7 +320,7 @@ impl World {
 /// A volume as observed.
 pub(super) fn observed(name: &str, volume: &Volume) -> VolumeInfo {
     let created = SystemTime::UNIX_EPOCH + Duration::from_secs(volume.created);
-    VolumeInfo { name: name.to_owned(), labels: volume.labels.clone(), created }
+    VolumeInfo { name: name.to_owned(), labels: volume.labels.clone(), created: Some(created) }
 }
 
 /// Docker's rule for names: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.

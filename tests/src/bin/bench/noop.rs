@@ -117,7 +117,7 @@ impl ContainerEngine for NoEngine {
         name: &str,
         labels: &BTreeMap<String, String>,
     ) -> Result<Volume, EngineError> {
-        Ok(Volume { name: name.to_owned(), labels: labels.clone(), created: SystemTime::UNIX_EPOCH })
+        Ok(Volume { name: name.to_owned(), labels: labels.clone(), created: Some(SystemTime::UNIX_EPOCH) })
     }
 
     async fn remove_volume(&self, _: &str) -> Result<(), EngineError> {

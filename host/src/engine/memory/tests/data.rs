@@ -7,7 +7,7 @@ async fn a_volume_that_was_there_is_returned_as_it_is() {
     let bench = Bench::new().await;
     bench.0.advance(Duration::from_millis(2500));
     let volume = bench.0.create_volume("v", &owned(&[("mine", "1")])).await.unwrap();
-    assert_eq!(volume.created, UNIX_EPOCH + Duration::from_secs(EPOCH + 2));
+    assert_eq!(volume.created, Some(UNIX_EPOCH + Duration::from_secs(EPOCH + 2)));
     bench.0.advance(Duration::from_secs(60));
     assert_eq!(bench.0.create_volume("v", &owned(&[("other", "2")])).await.unwrap(), volume);
     assert_eq!(bench.0.list_volumes(&[("mine", "1")]).await.unwrap(), std::slice::from_ref(&volume));
