@@ -6,31 +6,42 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use crate::engine::ContainerEngine;
 use crate::environment::{Environment, Ports};
 use crate::error::{Error, InvalidInput};
+use crate::grants::Grants;
+use crate::instance::HeldInstance;
 use crate::locks::KeyLocks;
+use crate::manifest::{Manifest, PolicySource};
 use crate::ownership::{Owner, Secret, default_cache_dir, default_data_dir};
-use crate::policy::{CompiledCache, Limits, Policy, default_file};
+use crate::policy::{Active, CompiledCache, Limits};
 use crate::probes::Probes;
-use crate::probes::tcp::TcpProbes;
 use crate::progress::{SharedProgress, silent};
 use crate::runtime::{Runtime, Shared};
 
-/// How long an operation may take, unless told otherwise.
-const TIMEOUT: Duration = Duration::from_secs(600);
+/// Names the manifest of the environment.
+const ENVIRONMENT: &str = "FAKECLOUD_ELASTICACHE_ENV";
+/// Name the backend, the first one that is set.
+const BACKEND: [&str; 2] = ["FAKECLOUD_ELASTICACHE_BACKEND", "FAKECLOUD_CONTAINER_BACKEND"];
+/// Names the address at which ports are published.
+const PUBLISH_ADDRESS: &str = "FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS";
 /// The instance, unless told otherwise.
 const INSTANCE: &str = "cachehost";
 /// Longest name of an instance, in bytes.
 const INSTANCE_BYTES: usize = 255;
 
 /// What runs the containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
 #[non_exhaustive]
 pub enum Backend {
     /// Docker or Podman, whichever is found first.
     #[default]
     Docker,
+    /// Podman and nothing else.
+    Podman,
 }
 
 impl Backend {
@@ -38,7 +49,16 @@ impl Backend {
     pub fn as_str(self) -> &'static str {
         match self {
             Backend::Docker => "docker",
+            Backend::Podman => "podman",
         }
+    }
+}
+
+impl TryFrom<String> for Backend {
+    type Error = InvalidInput;
+
+    fn try_from(text: String) -> Result<Self, InvalidInput> {
+        text.parse()
     }
 }
 
@@ -47,8 +67,12 @@ impl FromStr for Backend {
 
     fn from_str(text: &str) -> Result<Self, InvalidInput> {
         match text {
-            "docker" | "podman" => Ok(Backend::Docker),
-            other => Err(InvalidInput::new("backend", format!("{other:?} is not supplied here; use docker"))),
+            "docker" => Ok(Backend::Docker),
+            "podman" => Ok(Backend::Podman),
+            other => {
+                let reason = format!("{other:?} is not supplied here; use `docker` or `podman`");
+                Err(InvalidInput::new("backend", reason))
+            }
         }
     }
 }
@@ -63,14 +87,17 @@ struct Parts {
 /// Describes a [`Runtime`]. Everything has a default.
 #[derive(Default)]
 pub struct RuntimeBuilder {
-    backend: Backend,
+    environment: Option<Manifest>,
+    backend: Option<Backend>,
     parts: Option<Parts>,
-    policy: Option<PathBuf>,
+    policy: Option<PolicySource>,
     instance: Option<String>,
+    held_instance: bool,
     data_dir: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     timeout: Option<Duration>,
-    limits: Limits,
+    grants: Option<Grants>,
+    limits: Option<Limits>,
     lease: Option<Duration>,
     publish_address: Option<IpAddr>,
     settings: Vec<(String, String)>,
@@ -84,9 +111,17 @@ impl std::fmt::Debug for RuntimeBuilder {
 }
 
 impl RuntimeBuilder {
-    /// What runs the containers. Default: Docker or Podman.
+    /// The environment: a policy and what it is given. What the other methods say takes the place of its parts.
+    /// Default: the manifest that `FAKECLOUD_ELASTICACHE_ENV` names, else [`Manifest::standard`].
+    pub fn environment(mut self, manifest: Manifest) -> Self {
+        self.environment = Some(manifest);
+        self
+    }
+
+    /// What runs the containers. Default: the environment's if one is named, else what
+    /// `FAKECLOUD_ELASTICACHE_BACKEND` or `FAKECLOUD_CONTAINER_BACKEND` says, else Docker.
     pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
+        self.backend = Some(backend);
         self
     }
 
@@ -102,10 +137,10 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The policy component. Default: `FAKECLOUD_ELASTICACHE_POLICY`, else `policies/durable.wasm` beside
-    /// the executable.
+    /// The policy component. Default: the environment's, else `FAKECLOUD_ELASTICACHE_POLICY`, else
+    /// `policies/durable.wasm` beside the executable.
     pub fn policy_file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.policy = Some(path.into());
+        self.policy = Some(PolicySource::file(path));
         self
     }
 
@@ -113,6 +148,13 @@ impl RuntimeBuilder {
     /// same instance and data folder. Default: `cachehost`.
     pub fn instance(mut self, instance: impl Into<String>) -> Self {
         self.instance = Some(instance.into());
+        self
+    }
+
+    /// The instance of an embedder that is gone, or a new one: see [`HeldInstance`].
+    #[cfg(feature = "docker")]
+    pub(crate) fn held_instance(mut self) -> Self {
+        self.held_instance = true;
         self
     }
 
@@ -130,15 +172,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// How long each operation may take. Default: 600 s.
+    /// How long each operation may take. Default: [`Limits::wall_time`] of the environment.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// What an operation of the policy may use.
+    /// What an operation of the policy may use. Default: the environment's.
     pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
+        self.limits = Some(limits);
+        self
+    }
+
+    /// What the policy may do. Default: the environment's.
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.grants = Some(grants);
         self
     }
 
@@ -150,14 +198,15 @@ impl RuntimeBuilder {
     }
 
     /// The address of the engine's host at which ports are published. Default:
-    /// `FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS`, else 127.0.0.1. Caches have no password: whoever reaches
-    /// this address reaches them.
+    /// `FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS`, else the first that the environment grants, else 127.0.0.1. Caches
+    /// have no password: whoever reaches this address reaches them. An environment that was named has to grant
+    /// this address.
     pub fn publish_address(mut self, address: IpAddr) -> Self {
         self.publish_address = Some(address);
         self
     }
 
-    /// A setting of the policy's, such as `image.redis`.
+    /// A setting of the policy's, such as `image.redis`. An image has to be granted too.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
@@ -175,9 +224,10 @@ impl RuntimeBuilder {
     /// [`Error::Unavailable`] if no engine answers (within a few seconds), [`Error::Policy`] if the policy
     /// cannot be used, [`Error::File`] if a folder cannot be, [`Error::Invalid`] for anything else.
     pub async fn build(mut self) -> Result<Runtime, Error> {
+        self.settle_environment()?;
         let parts = match self.parts.take() {
             Some(parts) => parts,
-            None => find_engine(self.backend).await?,
+            None => find_engine(self.backend.unwrap_or_default()).await?,
         };
         // Compiling a policy takes a core for a while.
         tokio::task::spawn_blocking(move || self.assemble(parts))
@@ -185,9 +235,61 @@ impl RuntimeBuilder {
             .map_err(|error| Error::Other { message: format!("setting up ended early: {error}") })?
     }
 
-    /// As [`RuntimeBuilder::build`], with an engine that was found already.
+    /// Settles on one environment, with what the other methods said in the place of its parts.
+    fn settle_environment(&mut self) -> Result<(), Error> {
+        let address = std::env::var(PUBLISH_ADDRESS).ok();
+        let address =
+            self.publish_address.map_or_else(|| publish_address(address.as_deref()), |a| Ok(Some(a)))?;
+        let named = match self.environment.take() {
+            Some(manifest) => Some(manifest),
+            None => match std::env::var_os(ENVIRONMENT).filter(|path| !path.is_empty()) {
+                Some(path) => Some(Manifest::read(path.as_ref())?),
+                None => None,
+            },
+        };
+        let is_named = named.is_some();
+        let mut manifest = match (named, address) {
+            (Some(manifest), _) => manifest,
+            // Nobody but whoever runs this host has said anything yet, and that is what they say.
+            (None, Some(address)) => {
+                let mut manifest = Manifest::standard();
+                manifest.grants.publish = vec![address];
+                manifest
+            }
+            (None, None) => Manifest::standard(),
+        };
+        let backend = match self.backend {
+            Some(backend) => backend,
+            None if is_named => manifest.backend,
+            None => backend_of_variables(|name| std::env::var(name).ok())?,
+        };
+        manifest.backend = *self.backend.insert(backend);
+        manifest.policy = self.policy.take().unwrap_or(manifest.policy);
+        manifest.grants = self.grants.take().unwrap_or(manifest.grants);
+        manifest.limits = self.limits.take().unwrap_or(manifest.limits);
+        manifest.limits.wall_time = self.timeout.unwrap_or(manifest.limits.wall_time);
+        manifest.config.0.extend(std::mem::take(&mut self.settings));
+        let granted = manifest.grants.publish.first().copied();
+        self.publish_address = Some(address.or(granted).unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        self.environment = Some(manifest);
+        Ok(())
+    }
+
+    /// As [`RuntimeBuilder::build`], with an environment that was settled and an engine that was found.
     fn assemble(self, parts: Parts) -> Result<Runtime, Error> {
-        let instance = self.instance.unwrap_or_else(|| INSTANCE.to_owned());
+        let folder =
+            |given: Option<PathBuf>, default: fn() -> Result<PathBuf, String>, name: &str| match given {
+                Some(folder) => Ok(folder),
+                None => default().map_err(|reason| InvalidInput::new(name, reason)),
+            };
+        let data_dir = folder(self.data_dir, default_data_dir, "data folder")?;
+        let in_data_dir = |source| Error::File { path: data_dir.clone(), source };
+        let held = match self.held_instance {
+            true => Some(HeldInstance::take(&data_dir).map_err(in_data_dir)?),
+            false => None,
+        };
+        let name = held.as_ref().map(|held| held.name.clone());
+        let instance = self.instance.or(name).unwrap_or_else(|| INSTANCE.to_owned());
         if instance.is_empty() || instance.len() > INSTANCE_BYTES || instance.chars().any(char::is_control) {
             let reason = format!("must have 1 to {INSTANCE_BYTES} bytes and no control characters");
             return Err(InvalidInput::new("instance", reason).into());
@@ -195,41 +297,28 @@ impl RuntimeBuilder {
         if self.lease.is_some_and(|length| length < Duration::from_secs(3)) {
             return Err(InvalidInput::new("lease", "must last 3 s at least").into());
         }
-        let publish_address = match self.publish_address {
-            Some(address) => address,
-            None => publish_address(std::env::var("FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS").ok().as_deref())?,
-        };
-        let folder =
-            |given: Option<PathBuf>, default: fn() -> Result<PathBuf, String>, name: &str| match given {
-                Some(folder) => Ok(folder),
-                None => default().map_err(|reason| InvalidInput::new(name, reason)),
-            };
-        let data_dir = folder(self.data_dir, default_data_dir, "data folder")?;
         let cache_dir = folder(self.cache_dir, default_cache_dir, "cache folder")?;
-        let in_data_dir = |source| Error::File { path: data_dir.clone(), source };
         let secret = Secret::of_folder(&data_dir).map_err(in_data_dir)?;
         let locks = KeyLocks::new(&data_dir).map_err(in_data_dir)?;
-        let path = match self.policy {
-            Some(path) => path,
-            None => default_file()?,
-        };
-        let policy = Policy::load(&path, &CompiledCache::new(&cache_dir, secret.clone()))?;
+        let manifest = self.environment.unwrap_or_default();
+        let compiled = CompiledCache::new(&cache_dir, secret.clone());
+        let active = Active::load(manifest.clone(), &compiled)?;
         let environment = Environment {
             engine: parts.engine,
             probes: parts.probes,
             owner: Owner { secret, instance, leased: self.lease.is_some() },
-            publish_address,
+            publish_address: self.publish_address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             endpoint_host: parts.endpoint_host,
             progress: self.progress.unwrap_or_else(silent),
-            settings: self.settings,
             ports: Ports::outside_ephemeral(),
         };
         Ok(Runtime::new(Shared {
             environment: Arc::new(environment),
-            policy,
+            active: parking_lot::RwLock::new(Arc::new(active)),
+            manifest: parking_lot::Mutex::new(manifest),
+            compiled,
             locks,
-            limits: self.limits,
-            timeout: self.timeout.unwrap_or(TIMEOUT),
+            _held_instance: held,
             lease_length: self.lease,
             lease: tokio::sync::OnceCell::new(),
             gate: tokio::sync::RwLock::new(()),
@@ -243,10 +332,11 @@ impl RuntimeBuilder {
     #[cfg(feature = "docker")]
     pub(crate) fn build_blocking(mut self) -> Result<Runtime, Error> {
         let ended = || Error::Other { message: "looking for the container engine ended early".to_owned() };
+        self.settle_environment()?;
         if self.parts.is_none() {
             // A thread and a runtime of its own: the caller's may not be blocked on. The engine found
             // there holds no connection to it.
-            let backend = self.backend;
+            let backend = self.backend.unwrap_or_default();
             let found = std::thread::spawn(move || {
                 tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -263,15 +353,16 @@ impl RuntimeBuilder {
 
 #[cfg(feature = "docker")]
 async fn find_engine(backend: Backend) -> Result<Parts, Error> {
-    match backend {
-        Backend::Docker => {
-            let docker = crate::engine::docker::Docker::detect()
-                .await
-                .map_err(|error| Error::Unavailable { message: error.to_string() })?;
-            let endpoint_host = docker.endpoint_host();
-            Ok(Parts { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host })
-        }
-    }
+    use crate::engine::docker::Docker;
+    use crate::probes::tcp::TcpProbes;
+
+    let found = match backend {
+        Backend::Docker => Docker::detect().await,
+        Backend::Podman => Docker::detect_podman().await,
+    };
+    let docker = found.map_err(|error| Error::Unavailable { message: error.to_string() })?;
+    let endpoint_host = docker.endpoint_host();
+    Ok(Parts { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host })
 }
 
 #[cfg(not(feature = "docker"))]
@@ -280,13 +371,25 @@ async fn find_engine(backend: Backend) -> Result<Parts, Error> {
     Err(Error::Unavailable { message })
 }
 
-/// Loopback, so that other machines cannot reach engines that ask for no password.
-fn publish_address(setting: Option<&str>) -> Result<IpAddr, InvalidInput> {
+/// The backend that the process's variables name. One that is not supplied is an error: nothing else is silently
+/// taken in its place.
+fn backend_of_variables(get: impl Fn(&str) -> Option<String>) -> Result<Backend, InvalidInput> {
+    let named = BACKEND.iter().find_map(|name| Some((*name, get(name).filter(|value| !value.is_empty())?)));
+    match named {
+        None => Ok(Backend::default()),
+        Some((name, value)) => value
+            .parse::<Backend>()
+            .map_err(|error| InvalidInput::new(name, format!("names no backend: {}", error.reason))),
+    }
+}
+
+/// The address that a setting names, if it names one.
+fn publish_address(setting: Option<&str>) -> Result<Option<IpAddr>, InvalidInput> {
     match setting {
-        None | Some("") => Ok(Ipv4Addr::LOCALHOST.into()),
-        Some(text) => text.parse().map_err(|_| {
+        None | Some("") => Ok(None),
+        Some(text) => text.parse().map(Some).map_err(|_| {
             let reason = format!("is {text:?}, which is no IP address; write it like 127.0.0.1");
-            InvalidInput::new("FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS", reason)
+            InvalidInput::new(PUBLISH_ADDRESS, reason)
         }),
     }
 }
@@ -299,8 +402,11 @@ mod tests {
 
     #[test]
     fn ports_are_published_on_loopback_unless_told_otherwise() {
-        assert!(publish_address(None).unwrap().is_loopback());
-        assert_eq!(publish_address(Some("0.0.0.0")).unwrap(), IpAddr::from([0, 0, 0, 0]));
+        let mut builder = RuntimeBuilder::default().environment(Manifest::default());
+        builder.settle_environment().unwrap();
+        assert!(builder.publish_address.unwrap().is_loopback());
+        assert_eq!(publish_address(None).unwrap(), None);
+        assert_eq!(publish_address(Some("0.0.0.0")).unwrap(), Some(IpAddr::from([0, 0, 0, 0])));
         assert!(publish_address(Some("everywhere")).unwrap_err().to_string().contains("everywhere"));
     }
 
@@ -308,5 +414,12 @@ mod tests {
     fn a_backend_that_is_not_supplied_is_named() {
         assert_eq!("docker".parse::<Backend>().unwrap(), Backend::Docker);
         assert!("kube".parse::<Backend>().unwrap_err().to_string().contains("kube"));
+        let variables = |named: &'static [(&str, &str)]| {
+            backend_of_variables(|name| Some(named.iter().find(|(n, _)| *n == name)?.1.to_owned()))
+        };
+        assert_eq!(variables(&[]).unwrap(), Backend::Docker);
+        assert_eq!(variables(&[(BACKEND[0], ""), (BACKEND[1], "podman")]).unwrap(), Backend::Podman);
+        let silent = variables(&[(BACKEND[1], "k8s")]).unwrap_err().to_string();
+        assert!(silent.contains(BACKEND[1]) && silent.contains("k8s"), "{silent}");
     }
 }

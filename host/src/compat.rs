@@ -75,23 +75,26 @@ mod face {
 
     /// Caches on Docker or Podman, behind fakecloud's own names.
     ///
-    /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`; without it each runtime is an instance of its own,
-    /// whose caches are reaped by the next one once its lease has ended. Data volumes belong to the data
-    /// folder and are found again either way.
+    /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`; without it the one that an embedder had which is gone, so
+    /// that a restart finds its caches again at once, also after a crash. Two at once are two instances. Data
+    /// volumes belong to the data folder and are found again either way.
     #[derive(Debug, Clone)]
     pub struct ElastiCacheRuntime {
         runtime: Runtime,
     }
 
     impl ElastiCacheRuntime {
-        /// On whichever engine is found; `None` where none answers or the policy cannot be used (the
-        /// reason is logged). [`Runtime::builder`] gives the reason instead.
+        /// On the engine that `FAKECLOUD_ELASTICACHE_BACKEND` or `FAKECLOUD_CONTAINER_BACKEND` names, else
+        /// whichever is found; `None` where none answers or the policy cannot be used (the reason is logged).
+        /// [`Runtime::builder`] gives the reason instead.
         pub fn new() -> Option<Self> {
-            let instance = std::env::var("FAKECLOUD_ELASTICACHE_INSTANCE")
-                .ok()
-                .filter(|instance| !instance.is_empty())
-                .unwrap_or_else(|| format!("fakecloud-{}", uuid::Uuid::new_v4().simple()));
-            match Runtime::builder().instance(instance).lease(LEASE).build_blocking() {
+            let mut builder = Runtime::builder().lease(LEASE);
+            builder =
+                match std::env::var("FAKECLOUD_ELASTICACHE_INSTANCE").ok().filter(|name| !name.is_empty()) {
+                    Some(instance) => builder.instance(instance),
+                    None => builder.held_instance(),
+                };
+            match builder.build_blocking() {
                 Ok(runtime) => Some(Self { runtime }),
                 Err(error) => {
                     tracing::warn!(%error, "caches are not available");

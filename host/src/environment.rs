@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::ContainerEngine;
-use crate::ownership::Owner;
+use crate::ownership::{Owner, PORT};
 use crate::probes::Probes;
 use crate::progress::SharedProgress;
 use crate::types::Endpoint;
@@ -28,8 +28,6 @@ pub(crate) struct Environment {
     /// How clients reach that host.
     pub(crate) endpoint_host: String,
     pub(crate) progress: SharedProgress,
-    /// The policy's settings.
-    pub(crate) settings: Vec<(String, String)>,
     pub(crate) ports: Ports,
 }
 
@@ -38,12 +36,18 @@ impl Environment {
         Endpoint { address: self.endpoint_host.clone(), port }
     }
 
-    /// A port that seems free, starting at a place that depends on `hint` only.
+    /// A port that seems free, starting at a place that depends on `hint` only. One that a container was made
+    /// for is that one's also while it does not run: else it would come back to find it taken.
     pub(crate) async fn reserve_port(&self, hint: u32) -> Option<PortReservation> {
         for port in self.ports.candidates(hint) {
             let Some(reservation) = self.ports.reserve(port) else { continue };
-            if self.engine.port_is_free(self.publish_address, port).await {
-                return Some(reservation);
+            if !self.engine.port_is_free(self.publish_address, port).await {
+                continue;
+            }
+            // An engine that does not say is no reason to give up: a start on a port in use fails and is tried again.
+            match self.engine.list_containers(&[(PORT, &port.to_string())]).await {
+                Ok(owners) if !owners.is_empty() => {}
+                Ok(_) | Err(_) => return Some(reservation),
             }
         }
         None

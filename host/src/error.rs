@@ -85,6 +85,9 @@ pub enum Error {
     /// The policy component cannot be used.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
+    /// The environment's manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] crate::manifest::ManifestError),
     /// The policy broke off, or had to be stopped.
     #[error("policy {policy}: {fault}")]
     Fault {
@@ -117,10 +120,22 @@ pub enum Fault {
     /// It wanted more memory than it may have.
     #[error("wanted more than its {0} bytes of memory")]
     Memory(usize),
+    /// It wanted larger tables than it may have.
+    #[error("wanted more than its {0} elements of tables")]
+    Tables(usize),
+    /// It consists of more core modules than it may.
+    #[error("consists of more than {0} core instances")]
+    Instances(usize),
+    /// It held on to too many objects.
+    #[error("held more than {0} handles at once")]
+    Handles(usize),
+    /// It logged or printed too much.
+    #[error("logged or printed more than {0} bytes")]
+    Logs(usize),
     /// It handed over more than the host takes.
     #[error("handed over more than the {limit} bytes that {what} may have")]
     Oversized {
-        /// Which argument.
+        /// What it was that handed over too much: one call, or all of them.
         what: String,
         /// Bytes.
         limit: usize,
@@ -144,6 +159,7 @@ impl Error {
             Error::Corrupt { .. } => "corrupt",
             Error::File { .. } => "file",
             Error::Policy(_) => "policy",
+            Error::Manifest(_) => "environment",
             Error::Fault { .. } => "policy-fault",
             Error::Other { .. } => "other",
         }

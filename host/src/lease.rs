@@ -50,9 +50,10 @@ async fn read(
 fn has_ended(lease: &Volume, now: SystemTime) -> bool {
     let seconds: Option<u64> = lease.labels.get(LEASE_SECONDS).and_then(|text| text.parse().ok());
     // The engine gives whole seconds, rounded down.
-    let end = lease.created.zip(seconds).and_then(|(created, seconds)| {
-        created.checked_add(Duration::from_secs(seconds.saturating_add(1)))
-    });
+    let end = lease
+        .created
+        .zip(seconds)
+        .and_then(|(created, seconds)| created.checked_add(Duration::from_secs(seconds.saturating_add(1))));
     end.is_some_and(|end| end < now)
 }
 

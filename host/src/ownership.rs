@@ -22,14 +22,14 @@ pub(crate) const SCOPE: &str = "fakecloud-elasticache-scope";
 pub(crate) const OPERATION: &str = "fakecloud-elasticache-operation";
 /// The volume that a container's engine writes to, if it has one.
 pub(crate) const VOLUME: &str = "fakecloud-elasticache-volume";
+/// The port that a container publishes whenever it runs. It is its own while it does not, too.
+pub(crate) const PORT: &str = "fakecloud-elasticache-port";
 /// Whether the owner holds a lease, `yes` or `no`: without one it is never taken for dead.
 pub(crate) const LEASED: &str = "fakecloud-elasticache-leased";
 /// On a lease: the instance that it vouches for, and for how many seconds.
 pub(crate) const LEASE_OF: &str = "fakecloud-elasticache-lease-of";
 pub(crate) const LEASE_SECONDS: &str = "fakecloud-elasticache-lease-seconds";
 const MARK: &str = "fakecloud-elasticache-mark";
-/// Labels that a policy may set begin with this.
-pub(crate) const POLICY_PREFIX: &str = "fakecloud-policy-";
 /// Labels that the mark covers begin with this; images and people may add others.
 const OURS: &str = "fakecloud-";
 

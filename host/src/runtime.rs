@@ -13,10 +13,12 @@ use crate::capabilities::{Created, OperationKind, OperationState};
 use crate::engine::EngineError;
 use crate::environment::Environment;
 use crate::error::{Error, InvalidInput};
+use crate::instance::HeldInstance;
 use crate::lease::{self, LeaseKeeper};
 use crate::locks::KeyLocks;
+use crate::manifest::{Manifest, PolicySource};
 use crate::ownership::{INSTANCE, Kind};
-use crate::policy::{Limits, Policy, Request, Response};
+use crate::policy::{Active, CompiledCache, Request, Response};
 use crate::snapshot::{Snapshot, folder_of};
 use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Description, SnapshotInfo};
 
@@ -43,15 +45,18 @@ pub struct Runtime {
 
 pub(crate) struct Shared {
     pub(crate) environment: Arc<Environment>,
-    pub(crate) policy: Policy,
+    /// Which policy new operations run on. Those in flight hold on to theirs.
+    pub(crate) active: parking_lot::RwLock<Arc<Active>>,
+    /// What the active policy was made of.
+    pub(crate) manifest: parking_lot::Mutex<Manifest>,
+    pub(crate) compiled: CompiledCache,
     pub(crate) locks: KeyLocks,
-    pub(crate) limits: Limits,
-    /// For each operation.
-    pub(crate) timeout: Duration,
     /// How long a lease lasts; `None` without one.
     pub(crate) lease_length: Option<Duration>,
     pub(crate) lease: tokio::sync::OnceCell<LeaseKeeper>,
-    /// Held for reading by every operation, for writing by `stop_all`: a start in flight is waited for.
+    pub(crate) _held_instance: Option<HeldInstance>,
+    /// Held for reading by every operation that changes a cache, for writing by `stop_all`: a start in flight is
+    /// waited for.
     pub(crate) gate: RwLock<()>,
 }
 
@@ -60,7 +65,7 @@ impl std::fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("engine", &self.engine_name())
             .field("instance", &self.shared.environment.owner.instance)
-            .field("policy", &self.shared.policy.path)
+            .field("policy", &self.active().policy.path)
             .finish_non_exhaustive()
     }
 }
@@ -95,7 +100,48 @@ impl Runtime {
     /// # Errors
     /// [`Error::Fault`] if the policy broke off.
     pub async fn describe(&self) -> Result<Description, Error> {
-        self.shared.policy.describe().await
+        self.active().describe().await
+    }
+
+    /// Goes on with another policy, under the grants, limits and settings that there are. Operations in flight end
+    /// on the old one, new ones begin on the new one, and no cache is touched. Returns what the new one says of
+    /// itself.
+    ///
+    /// # Errors
+    /// [`Error::Policy`] if the file is none, does not have the content that is pinned, or speaks another version of
+    /// the contract; [`Error::Fault`] if it breaks off as soon as it is asked what it is. The old one then stays.
+    pub async fn swap_policy(&self, policy: PolicySource) -> Result<Description, Error> {
+        let manifest = Manifest { policy, ..self.shared.manifest.lock().clone() };
+        self.swap_environment(manifest).await
+    }
+
+    /// Goes on in another environment: its policy, grants, limits and settings, all at once. Otherwise as
+    /// [`Runtime::swap_policy`].
+    ///
+    /// # Errors
+    /// As there, and [`Error::Invalid`] if it is an environment for another backend.
+    pub async fn swap_environment(&self, manifest: Manifest) -> Result<Description, Error> {
+        let runs_on = self.shared.manifest.lock().backend;
+        if manifest.backend != runs_on {
+            let (wanted, runs_on) = (manifest.backend.as_str(), runs_on.as_str());
+            let reason =
+                format!("is {wanted}, and these caches run on {runs_on}; begin a runtime of its own");
+            return Err(InvalidInput::new("backend", reason).into());
+        }
+        let (compiled, loading) = (self.shared.compiled.clone(), manifest.clone());
+        // Compiling a policy takes a core for a while.
+        let loaded = tokio::task::spawn_blocking(move || Active::load(loading, &compiled)).await;
+        let active = joined(loaded)??;
+        let description = active.describe().await?;
+        let mut slot = self.shared.active.write();
+        *self.shared.manifest.lock() = manifest;
+        *slot = Arc::new(active);
+        Ok(description)
+    }
+
+    /// The policy for an operation that begins now: to be asked for once, so that all of it runs on the same one.
+    fn active(&self) -> Arc<Active> {
+        Arc::clone(&self.shared.active.read())
     }
 
     /// Brings a cache to running and answering. One that is there is adopted.
@@ -151,7 +197,7 @@ impl Runtime {
         let (this, key, path) = (self.clone(), key.clone(), path.to_owned());
         // To its end means: until the file has its name.
         self.detached(async move {
-            match this.run(Request::Snapshot(key), Some(folder)).await? {
+            match this.run(&this.active(), Request::Snapshot(key), Some(folder)).await? {
                 Response::Snapshot(snapshot) => {
                     joined(tokio::task::spawn_blocking(move || snapshot.publish(&path)).await)?
                 }
@@ -189,7 +235,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Invalid`] if an argument holds a NUL or a line break, or if there is none.
     pub async fn exec(&self, key: &CacheKey, args: &[String]) -> Result<CacheExec, Error> {
-        check_args(args)?;
+        check_exec_arguments(args)?;
         match self.operate(Request::Exec(key.clone(), args.to_vec())).await? {
             Response::Exec(exec) => Ok(exec),
             other => Err(unexpected(&other)),
@@ -261,7 +307,8 @@ impl Runtime {
 
     async fn stop_all_now(&self) -> Result<(), Error> {
         let _closed = self.shared.gate.write().await;
-        let Response::Caches(caches) = self.run(Request::Recover, None).await? else {
+        let active = self.active();
+        let Response::Caches(caches) = self.run(&active, Request::Recover, None).await? else {
             return Err(Error::Other { message: "the policy answered something else than was asked".into() });
         };
         let mut stops = JoinSet::new();
@@ -280,8 +327,8 @@ impl Runtime {
             {
                 settle(finished);
             }
-            let this = self.clone();
-            stops.spawn(async move { this.run(Request::Stop(cache.key), None).await });
+            let (this, active) = (self.clone(), Arc::clone(&active));
+            stops.spawn(async move { this.run(&active, Request::Stop(cache.key), None).await });
         }
         while let Some(finished) = stops.join_next().await {
             settle(finished);
@@ -292,7 +339,12 @@ impl Runtime {
     /// Runs one operation in a task of its own, so that it comes to its end whatever happens to its caller.
     async fn operate(&self, request: Request) -> Result<Response, Error> {
         let this = self.clone();
-        self.detached(async move { this.run(request, None).await }).await
+        // A command may block for as long as its user likes, and looking must work meanwhile: neither is waited
+        // for at shutdown, nor waits for it.
+        if !changes(request.kind()) {
+            return joined(tokio::spawn(async move { this.run(&this.active(), request, None).await }).await)?;
+        }
+        self.detached(async move { this.run(&this.active(), request, None).await }).await
     }
 
     /// Does some work in a task of its own, while the gate is open.
@@ -308,24 +360,30 @@ impl Runtime {
         joined(task.await)?
     }
 
-    async fn run(&self, request: Request, scratch: Option<PathBuf>) -> Result<Response, Error> {
+    async fn run(
+        &self,
+        active: &Active,
+        request: Request,
+        scratch: Option<PathBuf>,
+    ) -> Result<Response, Error> {
         let shared = &self.shared;
-        self.hold_lease().await?;
+        let wall_time = active.terms.limits.wall_time;
+        self.hold_lease(wall_time).await?;
         let mut lock = match request.key() {
             Some(key) if changes(request.kind()) => {
                 let busy =
                     || Error::Timeout { what: format!("{key}: another operation on it is still under way") };
-                let locked = tokio::time::timeout(shared.timeout, shared.locks.lock(key)).await;
+                let locked = tokio::time::timeout(wall_time, shared.locks.lock(key)).await;
                 let lock = locked.map_err(|_| busy())?;
                 Some(lock.map_err(|error| Error::Other { message: format!("{key}: its lock: {error}") })?)
             }
             _ => None,
         };
-        let Some(lock) = &mut lock else { return self.run_policy(request, scratch).await };
+        let Some(lock) = &mut lock else { return self.run_policy(active, request, scratch).await };
         if let (Request::Ensure(spec, _), true) = (&request, lock.was_cut_off()) {
             // An engine that was told to end still answers for a while, and would be adopted. Restarted,
             // it has the end behind it. What comes of that the operation itself will see.
-            let mended = self.run_policy(Request::Reboot(spec.key.clone()), None).await;
+            let mended = self.run_policy(active, Request::Reboot(spec.key.clone()), None).await;
             tracing::debug!(cache = %spec.key, ?mended, "mended what a killed process left");
             lock.ended();
         }
@@ -334,7 +392,7 @@ impl Runtime {
         if ends {
             lock.ending();
         }
-        let outcome = self.run_policy(request, scratch).await;
+        let outcome = self.run_policy(active, request, scratch).await;
         // Without an answer the engine may still be at it.
         if ends && !matches!(outcome, Err(Error::Timeout { .. } | Error::Unavailable { .. })) {
             lock.ended();
@@ -343,14 +401,18 @@ impl Runtime {
     }
 
     /// As `run`, under whatever lock it takes.
-    async fn run_policy(&self, request: Request, scratch: Option<PathBuf>) -> Result<Response, Error> {
-        let shared = &self.shared;
+    async fn run_policy(
+        &self,
+        active: &Active,
+        request: Request,
+        scratch: Option<PathBuf>,
+    ) -> Result<Response, Error> {
         let mut state = OperationState::new(
-            Some(Arc::clone(&shared.environment)),
+            Some(Arc::clone(&self.shared.environment)),
+            Arc::clone(&active.terms),
             request.kind(),
             request.key().cloned(),
-            shared.limits.clone(),
-            shared.timeout,
+            active.terms.limits.wall_time,
         );
         if let Some(scratch) = scratch {
             state.scratch = scratch;
@@ -363,7 +425,7 @@ impl Runtime {
             "operation begins"
         );
         let operation = state.id.clone();
-        let ended = shared.policy.run(request, state).await;
+        let ended = active.policy.run(request, state).await;
         if ended.outcome.is_err() {
             self.abandon(&operation, ended.created).await;
         }
@@ -371,12 +433,12 @@ impl Runtime {
     }
 
     /// Takes the lease before the first operation: from then on there is something to vouch for.
-    async fn hold_lease(&self) -> Result<(), Error> {
+    async fn hold_lease(&self, within: Duration) -> Result<(), Error> {
         let shared = &self.shared;
         let Some(length) = shared.lease_length else { return Ok(()) };
         let take =
             shared.lease.get_or_try_init(|| LeaseKeeper::start(Arc::clone(&shared.environment), length));
-        match tokio::time::timeout(shared.timeout.min(LEASE_WITHIN), take).await {
+        match tokio::time::timeout(within.min(LEASE_WITHIN), take).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
                 Err(Error::Unavailable { message: format!("taking the owner's lease: {error}") })
@@ -436,7 +498,6 @@ fn changes(kind: OperationKind) -> bool {
         | OperationKind::Snapshot
         | OperationKind::Stop
         | OperationKind::RemoveData => true,
-        // A command may block for as long as its user likes; looking must work meanwhile.
         OperationKind::Describe
         | OperationKind::Exec
         | OperationKind::Find
@@ -445,7 +506,11 @@ fn changes(kind: OperationKind) -> bool {
     }
 }
 
-fn check_args(args: &[String]) -> Result<(), InvalidInput> {
+/// Whether a client program can be given these arguments. [`Runtime::exec`] checks it too; this needs no engine.
+///
+/// # Errors
+/// [`InvalidInput`] if an argument holds a NUL or a line break, or if there is none.
+pub fn check_exec_arguments(args: &[String]) -> Result<(), InvalidInput> {
     if args.is_empty() {
         return Err(InvalidInput::new("arguments", "are missing; give a command, such as PING"));
     }

@@ -35,10 +35,7 @@ impl Snapshot {
     /// [`Error::File`] if it cannot be read, [`Error::Invalid`] if it is no whole RDB file.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let unreadable = |source| Error::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unreadable)?;
-        if file.metadata().map_err(unreadable)?.is_dir() {
-            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
-        }
+        let file = open_regular(path)?;
         match rdb::check_file(&file) {
             Ok(info) => Ok(Self { source: Source::Caller(file), info }),
             Err(RdbError::Io(source)) => Err(unreadable(source)),
@@ -85,6 +82,19 @@ impl Snapshot {
             engine_version: self.info.engine_version,
         })
     }
+}
+
+/// Opens a regular file. Anything else could be without an end, or wait for somebody to write to it.
+pub(crate) fn open_regular(path: &Path) -> Result<File, Error> {
+    let unreadable = |source| Error::File { path: path.to_owned(), source };
+    let kind = path.metadata().map_err(unreadable)?;
+    if kind.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    if !kind.is_file() {
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "is no regular file")));
+    }
+    File::open(path).map_err(unreadable)
 }
 
 /// The folder in which a file of that name lies.

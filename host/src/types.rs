@@ -106,6 +106,17 @@ impl FromStr for Engine {
     }
 }
 
+impl Restore {
+    /// Whether the file is there and can be read. All else is checked by [`crate::Runtime::ensure`]; this needs no
+    /// engine.
+    ///
+    /// # Errors
+    /// [`crate::Error::File`] if not.
+    pub fn check_file(&self) -> Result<(), crate::Error> {
+        crate::snapshot::open_regular(&self.path).map(drop)
+    }
+}
+
 /// What a cache is asked to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheSpec {

@@ -12,11 +12,14 @@ macro_rules! files {
 
 files![
     "a-command-s-error-is-no-success",
+    "a-damaged-file-changes-nothing",
     "a-failed-save-is-no-snapshot",
     "a-killed-engine-keeps-every-write",
     "a-look-alike-is-left-alone",
+    "a-reboot-empties",
     "a-reboot-keeps-endpoint-and-data",
     "a-restore-never-overwrites-unasked",
+    "a-restore-over-a-running-cache-is-asked-for",
     "a-restore-that-fails-keeps-the-old-data",
     "a-second-up-adopts",
     "a-snapshot-restores-elsewhere",
@@ -26,12 +29,16 @@ files![
     "another-program-s-restart-keeps-the-endpoint",
     "bad-input-changes-nothing",
     "data-goes-only-when-asked",
+    "ids-that-look-alike-share-no-data",
     "ids-that-look-alike-share-nothing",
+    "nothing-survives-a-stop",
     "operations-at-once-lose-nothing",
     "removal-by-others-keeps-the-data",
     "stop-all-leaves-nothing-running",
     "what-does-not-exist-is-said",
     "what-ended-is-seen",
+    "what-was-restored-survives-a-kill",
+    "what-was-restored-survives-a-reboot",
 ];
 
 /// Which engines a scenario is for; it runs once for each that the policy claims.
@@ -72,7 +79,7 @@ pub enum Action {
     NewHost,
     /// Write `keys` keys, all acknowledged.
     Write,
-    /// See that the last write's keys are all there and nothing else is.
+    /// See that the last write's keys are all there, each with its value, and nothing else is.
     ExpectData,
     /// See that it holds no key.
     ExpectEmpty,
@@ -178,8 +185,9 @@ pub struct Scenario {
     pub name: String,
     /// What holds, as a sentence.
     pub title: String,
-    /// The promise that it is about; it applies only to policies that make it.
-    pub promise: Option<String>,
+    /// The promises that it is about; it applies only to policies that make all of them.
+    #[serde(default)]
+    pub promises: Vec<String>,
     /// Which engines it is for.
     pub engines: Engines,
     /// What happens.

@@ -1,10 +1,9 @@
 //! Every scenario that applies to a policy, and what that comes to.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use elasticache_host::{Description, Engine, inspect_policy};
+use elasticache_host::{Description, Engine, Manifest, Runtime};
 use futures_util::{StreamExt, stream};
 
 use crate::corpus::{Engines, Scenario};
@@ -64,20 +63,23 @@ impl Verdict {
     }
 }
 
-/// Runs scenarios against a policy, some at once, and reports each as it ends, in order.
+/// Runs scenarios against an environment's policy, some at once, and reports each as it ends, in order.
 ///
 /// # Errors
 /// If the file is no policy.
 pub async fn judge(
     scenarios: Vec<Scenario>,
     worlds: impl Fn() -> World,
-    policy: &Path,
+    environment: &Manifest,
     at_once: usize,
     mut report: impl FnMut(&Line),
 ) -> Result<Vec<Line>> {
-    let description = inspect_policy(policy).await?.description;
     let data = tempfile::tempdir()?;
     let data = data.path();
+    // Compiled once here, and found in its cache by all that follow.
+    let builder = Runtime::builder().environment(environment.clone()).data_dir(data).cache_dir(data);
+    let runtime = worlds().equip(builder).build().await?;
+    let description = runtime.describe().await.ok();
     let mut jobs = Vec::new();
     for scenario in scenarios {
         let scenario = Arc::new(scenario);
@@ -94,7 +96,7 @@ pub async fn judge(
             match planned {
                 Err(outcome) => Line { name, title, engine: None, outcome },
                 Ok(engine) => {
-                    let outcome = match runner::run(&scenario, &world, policy, engine, data).await {
+                    let outcome = match runner::run(&scenario, &world, environment, engine, data).await {
                         Ok(()) => Outcome::Passed,
                         Err(error) => Outcome::Failed(error),
                     };
@@ -116,9 +118,8 @@ fn plan(scenario: &Scenario, description: Option<&Description>) -> Result<Vec<En
     let Some(description) = description else {
         return Err(Outcome::Skipped("the policy does not describe itself"));
     };
-    if let Some(promise) = &scenario.promise
-        && !description.promises.contains(&promise.as_str())
-    {
+    let made = |promise: &&String| description.promises.contains(&promise.as_str());
+    if let Some(promise) = scenario.promises.iter().find(|promise| !made(promise)) {
         return Err(Outcome::NotClaimed(promise.clone()));
     }
     let fits = |engine: &Engine| scenario.engines == Engines::All || *engine != Engine::Memcached;

@@ -110,11 +110,17 @@ impl World {
         match &self.memory {
             Some(memory) => memory.set_save_error(Some("ERR a full disk".to_owned())),
             None => {
-                // A save ends by renaming a file to this name, which a folder there prevents.
-                let argv = ["mkdir", "-p", "/data/dump.rdb/in-the-way"].map(str::to_owned);
-                let made = self.engine.exec(&container.id, &argv, 4096).await?;
-                if made.exit_code != 0 {
-                    bail!("mkdir in {}: {}", container.name, String::from_utf8_lossy(&made.stderr));
+                // A save ends by renaming a file to this name in the server's folder, which a folder there prevents.
+                // Which folder that is, is the policy's affair; in the others it does no harm.
+                for folder in ["/data", "/tmp", "/tmp/cache"] {
+                    let script = format!(
+                        "[ ! -d {folder} ] || {{ rm -f {folder}/dump.rdb; mkdir -p {folder}/dump.rdb/x; }}"
+                    );
+                    let argv = ["sh", "-c", &script].map(str::to_owned);
+                    let made = self.engine.exec(&container.id, &argv, 4096).await?;
+                    if made.exit_code != 0 {
+                        bail!("mkdir in {}: {}", container.name, String::from_utf8_lossy(&made.stderr));
+                    }
                 }
             }
         }
@@ -161,6 +167,7 @@ impl World {
             labels: container.labels.clone(),
             publish: None,
             mounts: Vec::new(),
+            tmpfs: Vec::new(),
             restart: RestartPolicy::Never,
             stop_grace: 1,
         };

@@ -256,8 +256,21 @@ fn a_policy_is_inspected_without_an_engine() {
     let info = ran(&mut command).json();
     assert_eq!(
         fields(&info),
-        ["description", "exports", "imports", "path", "sha256", "size", "wit_version"].into()
+        [
+            "access",
+            "description",
+            "deterministic",
+            "exports",
+            "imports",
+            "initial_memory",
+            "path",
+            "sha256",
+            "size",
+            "wit_version"
+        ]
+        .into()
     );
+    assert_eq!(info["deterministic"], true);
     assert_eq!(info["size"], std::fs::metadata(&path).unwrap().len());
     assert_eq!(info["sha256"].as_str().unwrap().len(), 64);
     assert_eq!(info["wit_version"], "0.1.0");

@@ -5,32 +5,69 @@
 
 mod support;
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use elasticache_host::{CacheKey, Error, RuntimeBuilder};
+use elasticache_host::{CacheKey, Error, Manifest};
 
 use support::proxy::{Fate, Proxy};
 use support::redis::Redis;
 use support::{Ran, World, docker, ran, redis_of};
 
-/// Fails to create a new cache, and one whose data is there already: each time with an error that `is_right`,
-/// and with nothing left that was not there before.
-async fn fails(world: &World, builder: impl Fn() -> RuntimeBuilder, is_right: impl Fn(&Error) -> bool) {
+/// An error as an embedder sees it and as the command line tells it.
+struct Failure {
+    is: fn(&Error) -> bool,
+    code: &'static str,
+    exit: i32,
+    says: &'static str,
+    /// The deadline of the operation.
+    within: Duration,
+}
+
+/// The container engine's own error, with these words in it.
+fn engine_error(says: &'static str) -> Failure {
+    let is = |error: &Error| matches!(error, Error::Engine { .. });
+    Failure { is, code: "engine-error", exit: 1, says, within: support::BOUND }
+}
+
+/// An environment in which redis is this image, as whoever runs the host would write it.
+fn environment(world: &World, image: &str) -> PathBuf {
+    let path = world.folder("env").join("env.toml");
+    let text = Manifest::standard_text()
+        .replace("images = [", &format!("images = [{image:?}, "))
+        .replace("[config]", &format!("[config]\n\"image.redis\" = {image:?}"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+/// Fails to create a new cache, and one whose data is there already: each time with the same error, in the library
+/// and on the command line, and with nothing left that was not there before.
+async fn fails(world: &World, environment: &Path, failure: Failure) {
     let (new, old) = (world.key("new"), world.key("old"));
     let good = world.runtime().await;
     let cache = good.ensure(redis_of(&old)).await.unwrap();
     Redis::of(&cache).fill(100);
     good.stop(&old).await.unwrap();
 
-    let bad = builder().build().await.unwrap();
+    let bad = world.builder().environment(Manifest::read(environment).unwrap()).timeout(failure.within);
+    let bad = bad.build().await.unwrap();
     for key in [&new, &old] {
         let error = bad.ensure(redis_of(key)).await.unwrap_err();
-        assert!(is_right(&error), "{key}: {error:?}");
+        assert!((failure.is)(&error) && error.code() == failure.code, "{key}: {error:?}");
+        assert!(error.to_string().contains(failure.says), "{key}: {error}");
         assert_eq!(world.objects(), [world.volume_of("old")], "{key}: {error}");
+
+        let seconds = failure.within.as_secs().to_string();
+        let env = environment.to_str().unwrap();
+        let ran = world.cli(&["--env", env, "--timeout", &seconds, "up", key.id()]);
+        let (code, message) = ran.error();
+        assert_eq!((ran.code(), code.as_str()), (failure.exit, failure.code), "{key}: {ran:?}");
+        assert!(message.contains(failure.says), "{key}: {message}");
+        assert_eq!(world.objects(), [world.volume_of("old")], "{key}: {message}");
     }
     let cache = good.ensure(redis_of(&old)).await.unwrap();
     Redis::of(&cache).check(100);
@@ -49,15 +86,44 @@ fn image(world: &World, name: &str, entry_point: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_image_leaves_nothing() {
     let world = World::new("image");
-    // Nobody listens there, so nothing can be pulled: a registry's "no" comes as an error likewise.
-    for image in ["127.0.0.1:1/no/such-image:7", "NOT A NAME"] {
-        let builder = || world.builder().setting("image.redis", image);
-        let is_right = |error: &Error| {
-            matches!(error, Error::Engine { .. } | Error::NotFound { .. } | Error::Invalid(_))
-        };
-        fails(&world, builder, is_right).await;
-        world.done(&["down", &world.id("old"), "--delete-data"]);
-    }
+    // Nobody listens there, so nothing can be pulled.
+    let image = "127.0.0.1:1/no/such-image:7";
+    fails(&world, &environment(&world, image), engine_error("127.0.0.1:1")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_its_registry_does_not_have_leaves_nothing() {
+    let world = World::new("registry");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let image = format!("127.0.0.1:{}/nothing:7", listener.local_addr().unwrap().port());
+    // Ends with the process.
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let count = client.read(&mut request).unwrap_or(0);
+            let (status, body) = match request[..count].starts_with(b"GET /v2/ ") {
+                true => ("200 OK", "{}"),
+                false => (
+                    "404 Not Found",
+                    r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+                ),
+            };
+            let _ = write!(
+                client,
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n\
+                 Docker-Distribution-Api-Version: registry/2.0\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    // Not `not-found`: that would be the cache.
+    fails(&world, &environment(&world, &image), engine_error("manifest unknown")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_by_a_name_that_none_can_have_leaves_nothing() {
+    let world = World::new("no-name");
+    fails(&world, &environment(&world, "NOT-A-NAME"), engine_error("invalid reference format")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,35 +146,23 @@ async fn a_start_that_the_engine_refuses_leaves_nothing() {
     stdin.write_all(&[header, vec![0; 1024]].concat()).unwrap();
     drop(stdin);
     assert!(import.wait().unwrap().success());
-    fails(
-        &world,
-        || world.builder().setting("image.redis", &image),
-        |error| {
-            matches!(error, Error::Engine { message } | Error::NotFound { what: message }
-            if message.contains("redis-server"))
-        },
-    )
-    .await;
+    fails(&world, &environment(&world, &image), engine_error("redis-server")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_ends_at_once_leaves_nothing_but_its_last_words() {
     let world = World::new("ends");
     let image = image(&world, "ends", r#"["sh", "-c", "echo out of cheese >&2; exit 3"]"#);
-    fails(
-        &world,
-        || world.builder().setting("image.redis", &image),
-        |error| matches!(error, Error::Engine { message } if message.contains("out of cheese")),
-    )
-    .await;
+    fails(&world, &environment(&world, &image), engine_error("out of cheese")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_never_gets_ready_leaves_nothing() {
     let world = World::new("never");
     let image = image(&world, "never", r#"["sh", "-c", "sleep 1000"]"#);
-    let builder = || world.builder().setting("image.redis", &image).timeout(Duration::from_secs(3));
-    fails(&world, builder, |error| matches!(error, Error::Timeout { .. })).await;
+    let is = |error: &Error| matches!(error, Error::Timeout { .. });
+    let failure = Failure { is, code: "timeout", exit: 1, says: "", within: Duration::from_secs(3) };
+    fails(&world, &environment(&world, &image), failure).await;
 }
 
 /// Takes the port of each container just before it is made, as another program would.

@@ -22,6 +22,8 @@ const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Runs until told to end, and then says so.
 const OBEDIENT: &str = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.05; done";
 const INSIDE: u16 = 6379;
+/// Nothing here takes longer, unless it hangs.
+const BOUND: Duration = Duration::from_secs(120);
 
 fn image() -> String {
     std::env::var("TEST_ENGINE_IMAGE").unwrap_or_else(|_| "redis:7-alpine".to_owned())
@@ -56,6 +58,7 @@ impl World {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             publish: None,
             mounts: Vec::new(),
+            tmpfs: Vec::new(),
             restart: RestartPolicy::Never,
             stop_grace: 10,
         }
@@ -73,6 +76,16 @@ impl World {
 
     async fn look(&self, id: &str) -> Container {
         self.engine.inspect_container(id).await.unwrap().expect("it exists")
+    }
+
+    /// Waits until it has said this, and so has come that far.
+    async fn says(&self, id: &str, words: &str) {
+        let said = async {
+            while self.engine.log_tail(id, 10).await.unwrap() != words {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(BOUND, said).await.expect("it says so");
     }
 
     async fn shell(&self, id: &str, script: &str) -> (i32, String) {
@@ -244,11 +257,17 @@ async fn a_taken_port_is_reported_with_its_number() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn one_that_ignores_sigterm_is_killed_after_the_grace() {
     let world = World::new().await;
-    let id = world.running("trap '' TERM; while :; do sleep 0.05; done").await;
+    // Its own grace is an hour: whoever forgets the one that is given waits for that.
+    let deaf = "trap 'echo told' TERM; echo deaf; while :; do sleep 0.05; done";
+    let spec = ContainerSpec { stop_grace: 3600, ..world.spec(deaf) };
+    let id = world.engine.create_container(&spec).await.unwrap();
+    world.engine.start_container(&id).await.unwrap();
+    world.says(&id, "deaf\n").await;
     let start = Instant::now();
-    world.engine.stop_container(&id, 1).await.unwrap();
-    assert!(start.elapsed() >= Duration::from_millis(900) && start.elapsed() < Duration::from_secs(8));
+    tokio::time::timeout(BOUND, world.engine.stop_container(&id, 1)).await.expect("the grace given").unwrap();
+    assert!(start.elapsed() >= Duration::from_secs(1), "it had its grace");
     assert_eq!(world.engine.wait_exit(&id).await, Ok(137));
+    assert_eq!(world.engine.log_tail(&id, 10).await.unwrap(), "deaf\ntold\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -288,14 +307,17 @@ async fn an_exec_gives_both_streams_apart_and_the_code() {
 async fn an_exec_does_not_outlive_its_container() {
     let world = World::new().await;
     let id = world.running(OBEDIENT).await;
-    let argv = ["sh", "-c", "sleep 600"].map(str::to_owned);
-    let (ended, stopped) = tokio::join!(
-        tokio::time::timeout(Duration::from_secs(10), world.engine.exec(&id, &argv, 10)),
-        async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+    let argv = ["sh", "-c", "touch /tmp/runs; sleep 600"].map(str::to_owned);
+    let (ended, stopped) =
+        tokio::join!(tokio::time::timeout(BOUND, world.engine.exec(&id, &argv, 10)), async {
+            let runs = async {
+                while world.engine.stat_file(&id, "/tmp/runs").await.unwrap().is_none() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(BOUND, runs).await.expect("it runs");
             world.engine.stop_container(&id, 0).await
-        }
-    );
+        });
     stopped.unwrap();
     let ended = ended.expect("it ends");
     assert!(!matches!(&ended, Ok(output) if output.exit_code == 0), "{ended:?}");
@@ -350,7 +372,7 @@ async fn a_file_of_64_mib_goes_in_and_comes_out_whole() {
     let (code, modes) = world.shell(&id, "cd /tmp; stat -c '%a %u %g %s' deep deep/er/small late").await;
     assert_eq!(code, 0);
     let lines: Vec<&str> = modes.lines().collect();
-    assert!(lines[0].starts_with("755 0 0 "), "{modes}");
+    assert!(lines[0].starts_with("777 0 0 "), "{modes}");
     assert_eq!(lines[1..], ["644 0 0 5", "644 0 0 0"]);
 }
 
@@ -451,7 +473,7 @@ async fn dropping_get_file_ends_its_thread() {
         event = events.recv() => assert_eq!(event, Some(())),
     }
     open.send(()).unwrap();
-    let end = tokio::time::timeout(Duration::from_secs(5), events.recv()).await;
+    let end = tokio::time::timeout(BOUND, events.recv()).await;
     assert_eq!(end, Ok(None), "the sink is dropped");
     assert!(written.load(Ordering::Relaxed) < LENGTH, "what was on its way at most");
 }
@@ -473,7 +495,7 @@ async fn dropping_put_files_ends_its_thread() {
         event = moved.recv() => assert!(event.is_some()),
     }
     let drained = async { while moved.recv().await.is_some() {} };
-    tokio::time::timeout(Duration::from_secs(5), drained).await.expect("the thread ends");
+    tokio::time::timeout(BOUND, drained).await.expect("the thread ends");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -503,7 +525,7 @@ async fn create_volume_returns_the_older_one() {
     };
     let first = world.engine.create_volume(&name, &labels("first")).await.unwrap();
     assert_eq!((&first.name, &first.labels), (&name, &labels("first")));
-    let age = SystemTime::now().duration_since(first.created).unwrap_or_default();
+    let age = SystemTime::now().duration_since(first.created.unwrap()).unwrap_or_default();
     assert!(age < Duration::from_secs(60), "{age:?}");
     let second = world.engine.create_volume(&name, &labels("second")).await.unwrap();
     assert_eq!(second, first);
@@ -601,17 +623,19 @@ async fn an_engine_that_was_named_and_does_not_answer_is_an_error() {
     assert!(message.contains("start Docker"), "{message}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+/// On a clock that stands while anything can go on, and else runs to the next deadline.
+#[tokio::test(start_paused = true)]
 async fn an_engine_that_never_answers_is_given_up_soon() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mute.sock");
     let _mute = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let host = format!("unix://{}", path.display());
-    let start = Instant::now();
+    let start = tokio::time::Instant::now();
     let answer = Docker::detect_with(only("DOCKER_HOST", &host)).await;
     let Err(EngineError::Unavailable { message, .. }) = answer else { panic!("{answer:?}") };
     assert!(message.contains("no answer within 2 s"), "{message}");
-    assert!(start.elapsed() < Duration::from_secs(4));
+    let waited = start.elapsed().as_secs();
+    assert_eq!(waited, 2, "no longer than it says");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

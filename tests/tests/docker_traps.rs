@@ -12,14 +12,14 @@ use std::sync::Arc;
 use elasticache_host::engine::ContainerEngine as _;
 use elasticache_host::engine::docker::Docker;
 use elasticache_host::probes::tcp::TcpProbes;
-use elasticache_host::{CacheSpec, CacheState, Engine, Error};
+use elasticache_host::{CacheSpec, CacheState, Engine, Error, Grants};
 
 use support::proxy::{Fate, Proxy};
 use support::redis::{Redis, Reply, Writer};
 use support::{World, docker, eventually, files_in, from_file, redis_of};
 
-/// Enough for the engine to need a while to load it.
-const MANY: usize = 1_000_000;
+/// Keys of which each takes the engine so long to load or to save as it is told to.
+const SLOW: usize = 10_000;
 
 /// Trap 1.
 #[tokio::test(flavor = "multi_thread")]
@@ -219,42 +219,59 @@ async fn operations_on_one_cache_at_once_all_end_and_lose_nothing() {
     }
 }
 
+/// An image whose redis takes its time to load: a few hundred microseconds for each key, over which it looks after
+/// its clients now and then.
+fn slow_loader(world: &World) -> String {
+    let image = world.will_make_image("slow");
+    let base = world.will_make_container(&world.id("base"));
+    docker::run(&["create", "--name", &base, "redis:7-alpine"]);
+    let command = "exec \\\"$@\\\" --key-load-delay 300 --loading-process-events-interval-bytes 1024";
+    let entry_point = format!(r#"ENTRYPOINT ["sh", "-c", "{command}", "sh"]"#);
+    docker::run(&["commit", "--change", &entry_point, &base, &image]);
+    docker::run(&["rm", "-v", &base]);
+    image
+}
+
 /// Trap 8.
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_means_that_the_data_is_loaded() {
     let world = World::new("ready");
-    let runtime = world.runtime().await;
+    let image = slow_loader(&world);
+    let grants = Grants::standard().with_images(&image).unwrap();
+    let runtime = world.builder().grants(grants).setting("image.redis", &image).build().await.unwrap();
     let key = world.key("r");
     let cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    Redis::of(&cache).fill_fast(MANY);
+    Redis::of(&cache).fill(SLOW);
     let endpoint = cache.endpoint.clone().unwrap();
 
-    let (done, is_done) = std::sync::mpsc::channel::<()>();
-    // Somebody who asks too early, to show that there is such a time.
-    let impatient = std::thread::spawn(move || {
-        let mut loading = 0;
-        while is_done.try_recv().is_err() {
-            if let Ok(mut redis) = Redis::try_connect_impatiently(&endpoint)
-                && let Ok(Reply::Error(words)) = redis.try_command(&["GET", "fast:1"])
-                && words.starts_with("LOADING")
-            {
-                loading += 1;
-            }
+    for round in ["reboot", "ensure"] {
+        let (done, is_done) = std::sync::mpsc::channel::<()>();
+        if round == "ensure" {
+            docker::run(&["stop", &cache.handle]);
         }
-        loading
-    });
-    let rebooted = runtime.reboot(&key).await.unwrap();
-    let first = Redis::of(&rebooted).try_command(&["GET", &format!("fast:{MANY}")]).unwrap();
-    done.send(()).unwrap();
-    assert_eq!(first, Reply::Bulk(Some(MANY.to_string().into_bytes())));
-    assert!(
-        impatient.join().unwrap() > 0,
-        "loading took no time, so this shows nothing: more keys are needed"
-    );
-
-    docker::run(&["stop", &rebooted.handle]);
-    let started = runtime.ensure(redis_of(&key)).await.unwrap();
-    assert_eq!(Redis::of(&started).size(), MANY as i64);
+        // Somebody who asks too early, to show that there is such a time.
+        let endpoint = endpoint.clone();
+        let impatient = std::thread::spawn(move || {
+            let mut loading = 0;
+            while is_done.try_recv().is_err() {
+                if let Ok(mut redis) = Redis::try_connect(&endpoint)
+                    && let Ok(Reply::Error(words)) = redis.try_command(&["DBSIZE"])
+                    && words.starts_with("LOADING")
+                {
+                    loading += 1;
+                }
+            }
+            loading
+        });
+        let ready = match round {
+            "reboot" => runtime.reboot(&key).await.unwrap(),
+            _ => runtime.ensure(redis_of(&key)).await.unwrap(),
+        };
+        let first = Redis::of(&ready).try_command(&["DBSIZE"]).unwrap();
+        done.send(()).unwrap();
+        assert_eq!(first, Reply::Integer(SLOW as i64), "{round}");
+        assert!(impatient.join().unwrap() > 0, "{round}: nobody saw it load, so this shows nothing");
+    }
 }
 
 /// Trap 9: a daemon that accepts and never answers.
@@ -446,6 +463,14 @@ async fn restoring_over_data_is_refused_unless_asked_for_and_leaves_the_data_alo
     assert_eq!(Redis::of(&replaced).get("k").as_deref(), Some("old"));
 }
 
+/// Begins a save in the background that takes ten seconds at least; the next one is as fast as ever.
+fn save_slowly(redis: &mut Redis) {
+    redis.command(&["CONFIG", "SET", "rdb-key-save-delay", "1000"]);
+    redis.command(&["BGSAVE"]);
+    redis.command(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
+    assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress"), "1");
+}
+
 /// Trap 26: SIGTERM ends a running BGSAVE.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
@@ -453,12 +478,11 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
     let runtime = world.runtime().await;
     let key = world.key("b");
     let mut cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    Redis::of(&cache).fill_fast(MANY);
+    Redis::of(&cache).fill(SLOW);
     for round in 0..2 {
         let mut redis = Redis::of(&cache);
-        redis.command(&["BGSAVE"]);
+        save_slowly(&mut redis);
         redis.set("last", &round.to_string());
-        assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress"), "1", "too few keys");
         if round == 0 {
             runtime.reboot(&key).await.unwrap();
         } else {
@@ -467,12 +491,18 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
         }
         let mut redis = Redis::of(&cache);
         assert_eq!(redis.get("last"), Some(round.to_string()));
-        assert_eq!(redis.size(), MANY as i64 + 1);
+        assert_eq!(redis.size(), SLOW as i64 + 1);
+        redis.check(SLOW);
     }
-    // And a snapshot waits for its turn.
-    Redis::of(&cache).command(&["BGSAVE"]);
+    // A snapshot waits for its turn, and has what came after the other one had begun.
+    let mut redis = Redis::of(&cache);
+    save_slowly(&mut redis);
+    redis.set("last", "of all");
     let file = world.folder("out").join("s.rdb");
     runtime.snapshot(&key, &file).await.unwrap();
+    let copy = runtime.ensure(from_file(&world.key("copy"), Engine::Redis, &file, false)).await.unwrap();
+    assert_eq!(Redis::of(&copy).get("last").as_deref(), Some("of all"));
+    assert_eq!(Redis::of(&copy).size(), SLOW as i64 + 1);
 }
 
 /// Trap 26: with no save points and no append-only file, SIGTERM saves nothing.

@@ -24,6 +24,9 @@ pub(crate) enum Task {
     Bench {
         arguments: Vec<OsString>,
     },
+    Fuzz {
+        arguments: Vec<OsString>,
+    },
 }
 
 /// A wrong command line, as opposed to a chore that failed.
@@ -45,7 +48,7 @@ struct About {
     text: &'static str,
 }
 
-const COMMANDS: [About; 6] = [
+const COMMANDS: [About; 7] = [
     About {
         name: "setup",
         line: "Set up whatever the other commands need and this machine lacks",
@@ -55,7 +58,7 @@ Checks, and sets up where missing:
   - a Rust toolchain for wasm32-unknown-unknown: the active one; else `rustup target add`; else, on
     Debian as root, the packages rustc-web, cargo-web and rust-web-src
     (XTASK_WASM_TOOLCHAIN=rustup or =debian chooses one instead)
-  - cargo-component in the one version that builds the policy, in the cache folder unless on PATH
+  - cargo-component in the one version that builds the policies, in the cache folder unless on PATH
   - a Docker Engine that answers (found, never installed; DOCKER_HOST is honoured)
   - the images of redis, valkey and memcached: kept, else pulled, else built of Debian's packages
 
@@ -64,11 +67,12 @@ touched on Debian as root only, and only where nothing else helps.",
     },
     About {
         name: "build",
-        line: "Build the policy component and the command line",
+        line: "Build the policies and the command line",
         usage: "build [--debug]",
         text: "\
-Builds the policy, then `cachehost` optimised, and puts the policy beside it in policies/durable.wasm,
-where it is found without a flag. The build folder is cargo's (target/, or CARGO_TARGET_DIR).
+Builds the policies, then `cachehost` optimised, and prints where they are. The folder policies/ beside
+the program holds each policy NAME as NAME.wasm, its NAME.wasm.sha256, and NAME.toml, an environment to
+use as it is; durable is found without a flag. The build folder is cargo's (target/, or CARGO_TARGET_DIR).
 
   --debug    Build `cachehost` without optimisation",
     },
@@ -95,7 +99,7 @@ passed, failed and was skipped. An engine or a tool that is missing and cannot b
         line: "Run the corpus of scenarios on a backend, with any policy",
         usage: "conformance [ARGUMENT]...",
         text: "\
-Builds the policy, `cachehost` and the runner, and hands all arguments to the runner, for example
+Builds the policies, `cachehost` and the runner, and hands all arguments to the runner, for example
 `--backend memory|docker` and `--policy FILE.wasm`; `conformance -- --help` lists the runner's own.",
     },
     About {
@@ -104,6 +108,15 @@ Builds the policy, `cachehost` and the runner, and hands all arguments to the ru
         usage: "bench [ARGUMENT]...",
         text: "\
 Sets up, builds with optimisation, and hands all arguments to the bench; `bench -- --help` lists them.",
+    },
+    About {
+        name: "fuzz",
+        line: "Let a policy make arbitrary calls of the host, in memory",
+        usage: "fuzz [ARGUMENT]...",
+        text: "\
+Builds with optimisation a policy that makes arbitrary calls with arbitrary arguments and what runs it, and
+hands all arguments to that: 10 million calls or half an hour, unless told otherwise. What it finds it names
+with the seed that brings it about again; `fuzz -- --help` lists the options.",
     },
 ];
 
@@ -117,7 +130,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>, suites: &[&st
         Some(flag) => return Err(refused(&flag, "before a command", "--help")),
     };
     match about.name {
-        "conformance" | "bench" => forwarded(about, &mut parser, suites),
+        "conformance" | "bench" | "fuzz" => forwarded(about, &mut parser, suites),
         _ => own(about, parser, suites),
     }
 }
@@ -168,6 +181,7 @@ fn forwarded(about: &About, parser: &mut lexopt::Parser, suites: &[&str]) -> Res
     }
     Ok(match about.name {
         "bench" => Task::Bench { arguments },
+        "fuzz" => Task::Fuzz { arguments },
         _ => Task::Conformance { arguments },
     })
 }
@@ -230,6 +244,7 @@ mod tests {
         let arguments = vec!["--backend".into(), "memory".into()];
         assert_eq!(read("conformance --backend memory")?, Task::Conformance { arguments });
         assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
+        assert_eq!(read("fuzz --seed 1")?, Task::Fuzz { arguments: vec!["--seed".into(), "1".into()] });
         assert!(matches!(read("bench --help")?, Task::Help(_)));
         assert!(matches!(read("")?, Task::Help(_)));
         Ok(())
@@ -237,7 +252,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_valid() {
-        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench"));
+        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench, fuzz"));
         assert!(refusal("test --skip dokcer").contains("format, docker"));
         assert!(refusal("setup --quick").contains("`--quick`"));
         assert!(refusal("build --debug=yes").contains("--debug"));

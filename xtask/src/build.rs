@@ -1,59 +1,130 @@
-//! Builds the policy and the native programs, and puts the one beside the others.
+//! Builds the policies and the native programs, and puts the ones beside the others.
+
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
 
-use crate::context::{Context, HOSTILE, POLICY, Profile};
+use crate::context::{Context, FUZZED, HOSTILE, POLICIES, Profile};
 use crate::process;
 use crate::report;
 use crate::setup::{PolicyTools, Toolchain};
+
+pub(crate) use python::python_policy;
 
 /// The target and the profile of policies; the profile is in the workspace's Cargo.toml.
 const TARGET: &str = "wasm32-unknown-unknown";
 const POLICY_PROFILE: &str = "policy";
 
+/// What is different for policies that only tests run: there are many, and what counts is how soon they are built.
+/// Another profile would compile the generator of the bindings once more, which takes longer than all of them.
+const QUICKLY: [(&str, &str); 3] = [
+    ("CARGO_PROFILE_POLICY_LTO", "off"),
+    ("CARGO_PROFILE_POLICY_OPT_LEVEL", "1"),
+    ("CARGO_PROFILE_POLICY_CODEGEN_UNITS", "16"),
+];
+
 /// The first eight bytes of a component. A module, which is what rustc writes, has another version.
 const COMPONENT: [u8; 8] = *b"\0asm\x0d\0\x01\0";
 
-/// Compiles the policy and copies it beside the programs of both profiles.
+/// Compiles the shipped policies, and puts them where they are shipped from.
 pub(crate) fn policy(context: &Context, tools: &PolicyTools) -> Result<()> {
-    let bytes = component(context, tools, POLICY)?;
-    for profile in [Profile::Debug, Profile::Release] {
-        place(&bytes, &context.policy(profile))?;
+    let folder = components(context, tools, &POLICIES, &["--lib"], &[])?;
+    for name in POLICIES {
+        ship(context, name, &read_component(&folder.join(format!("{name}.wasm")))?)?;
     }
     Ok(())
 }
 
-/// Compiles the policy that only tests run, and puts it where they look for it.
-pub(crate) fn hostile_policy(context: &Context, tools: &PolicyTools) -> Result<()> {
-    place(&component(context, tools, HOSTILE)?, &context.hostile_policy())
+/// Puts a policy with its SHA-256 and its manifest beside the programs of both profiles: a folder to ship.
+fn ship(context: &Context, name: &str, component: &[u8]) -> Result<()> {
+    let file = format!("{name}.wasm");
+    let sha256 = hex(&Sha256::digest(component));
+    let beside = context.root.join("guest").join(name).join(format!("{name}.toml"));
+    let manifest = fs::read_to_string(&beside).with_context(|| format!("no {}", beside.display()))?;
+    let manifest = pinned(&manifest, &file, &sha256)
+        .with_context(|| format!("{} has no line `{}`", beside.display(), component_line(&file)))?;
+    // As sha256sum writes it, which checks it with `-c`.
+    let sum = format!("{sha256}  {file}\n");
+    for profile in [Profile::Debug, Profile::Release] {
+        let shipped = context.policies(profile);
+        place(component, &shipped.join(&file))?;
+        place(sum.as_bytes(), &shipped.join(format!("{file}.sha256")))?;
+        place(manifest.as_bytes(), &shipped.join(format!("{name}.toml")))?;
+    }
+    eprintln!("{file}: {} KiB", component.len().div_ceil(1024));
+    Ok(())
 }
 
-/// Compiles a package of this workspace to a component.
-fn component(context: &Context, tools: &PolicyTools, package: &str) -> Result<Vec<u8>> {
-    report::heading(&format!("build: policy {package}"));
+/// Compiles the policies that only tests run, and puts them where they look for them.
+pub(crate) fn hostile_policies(context: &Context, tools: &PolicyTools) -> Result<()> {
+    let folder = components(context, tools, &[HOSTILE, FUZZED], &["--lib", "--examples"], &QUICKLY)?;
+    let fuzzed = format!("{FUZZED}.wasm");
+    place(&read_component(&folder.join(&fuzzed))?, &context.hostile_policies().join(&fuzzed))?;
+    let sources = context.root.join("tests").join(HOSTILE).join("examples");
+    let entries = fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))?;
+    for entry in entries {
+        let file = entry.context("cannot list the hostile policies")?.path().with_extension("wasm");
+        let name = file.file_name().context("a policy has no name")?;
+        let built = folder.join("examples").join(name);
+        place(&read_component(&built)?, &context.hostile_policies().join(name))?;
+    }
+    Ok(())
+}
+
+/// The line of a manifest that names its component.
+fn component_line(file: &str) -> String {
+    format!("component = {file:?}")
+}
+
+/// A manifest that also says what its component must be. `None` if it does not name it.
+fn pinned(manifest: &str, file: &str, sha256: &str) -> Option<String> {
+    let line = component_line(file);
+    let (before, after) = manifest.split_once(&line)?;
+    Some(format!("{before}{line}\nsha256 = {sha256:?}{after}"))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Compiles packages of this workspace to components, and returns the folder that they are in.
+fn components(
+    context: &Context,
+    tools: &PolicyTools,
+    packages: &[&str],
+    targets: &[&str],
+    variables: &[(&str, &str)],
+) -> Result<PathBuf> {
+    report::heading(&format!("build: policies {}", packages.join(", ")));
     let began = Instant::now();
     // A folder of its own: the compiler may be another one than that of the native programs.
     let folder = context.target.join("guest");
     let mut command = tools.component.command(context, &tools.toolchain)?;
-    command.args(["build", "--target", TARGET, "--profile", POLICY_PROFILE, "--package", package]);
+    command.args(["build", "--target", TARGET, "--profile", POLICY_PROFILE]);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    command.args(targets);
     if matches!(tools.toolchain, Toolchain::Debian { .. }) {
         // cargo-component misreads this flag when it is written as one word.
         command.args(["-Z", "build-std=std,panic_abort"]);
     }
-    command.env("CARGO_TARGET_DIR", &folder);
-    process::run(&mut command).with_context(|| format!("the policy {package} cannot be built"))?;
+    command.env("CARGO_TARGET_DIR", &folder).envs(variables.iter().copied());
+    process::run(&mut command).context("the policies cannot be built")?;
+    eprintln!("built in {}", report::duration(began.elapsed()));
+    Ok(folder.join(TARGET).join(POLICY_PROFILE))
+}
 
-    let built = folder.join(TARGET).join(POLICY_PROFILE).join(format!("{package}.wasm"));
-    let bytes = fs::read(&built).with_context(|| format!("no policy was built at {}", built.display()))?;
+fn read_component(path: &Path) -> Result<Vec<u8>> {
+    let bytes = fs::read(path).with_context(|| format!("no policy was built at {}", path.display()))?;
     if !bytes.starts_with(&COMPONENT) {
-        bail!("{} is not a component: cargo-component found no WIT world in it", built.display());
+        bail!("{} is not a component: cargo-component found no WIT world in it", path.display());
     }
-    let size = bytes.len().div_ceil(1024);
-    eprintln!("{package}.wasm: {size} KiB, in {}", report::duration(began.elapsed()));
     Ok(bytes)
 }
 
@@ -83,6 +154,13 @@ pub(crate) fn for_bench(context: &Context) -> Result<PathBuf> {
     Ok(context.program(Profile::Release, "bench"))
 }
 
+/// Builds the fuzzer, with optimisation.
+pub(crate) fn for_fuzzing(context: &Context) -> Result<PathBuf> {
+    let packages = ["-p", "elasticache-host", "-p", "conformance", "--features", "elasticache-host/cli"];
+    native(context, Profile::Release, &[&packages[..], &["--bin", "fuzz"]].concat())?;
+    Ok(context.program(Profile::Release, "fuzz"))
+}
+
 fn native(context: &Context, profile: Profile, arguments: &[&str]) -> Result<()> {
     report::heading(&format!("build: programs ({})", profile.folder()));
     let began = Instant::now();
@@ -97,7 +175,8 @@ fn place(bytes: &[u8], path: &Path) -> Result<()> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
-    let aside = path.with_extension(format!("wasm.{}", std::process::id()));
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}", std::process::id()));
     let folder = path.parent().context("a policy has no folder")?;
     fs::create_dir_all(folder)
         .and_then(|()| fs::write(&aside, bytes))
@@ -119,5 +198,13 @@ mod tests {
         assert_eq!(fs::read(&path)?, b"two");
         assert_eq!(fs::read_dir(scratch.path().join("policies"))?.count(), 1);
         Ok(())
+    }
+
+    #[test]
+    fn a_manifest_is_pinned_below_the_name_of_its_component() {
+        let text = "[policy]\ncomponent = \"a.wasm\"\n\n[grants]\n";
+        let wanted = "[policy]\ncomponent = \"a.wasm\"\nsha256 = \"12\"\n\n[grants]\n";
+        assert_eq!(pinned(text, "a.wasm", "12").as_deref(), Some(wanted));
+        assert_eq!(pinned(text, "b.wasm", "12"), None);
     }
 }

@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use crate::process;
 
-/// The name of the guest's package, and of the component it builds.
-pub(crate) const POLICY: &str = "durable";
-/// The same of the policy that misbehaves, for tests.
+/// The shipped policies: packages, and the components that they build. The first one is the default.
+pub(crate) const POLICIES: [&str; 3] = ["durable", "ephemeral", "aws"];
+/// The package of the policies that misbehave, one for each file in its `examples`.
 pub(crate) const HOSTILE: &str = "hostile";
+/// The policy that calls the host at random.
+pub(crate) const FUZZED: &str = "fuzzed";
 
 /// Folders and programs that every chore needs.
 pub(crate) struct Context {
@@ -90,14 +92,19 @@ impl Context {
         self.programs(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
     }
 
-    /// The policy component beside the programs of a profile, where `cachehost` looks for it.
-    pub(crate) fn policy(&self, profile: Profile) -> PathBuf {
-        self.programs(profile).join("policies").join(format!("{POLICY}.wasm"))
+    /// The policies beside the programs of a profile, where `cachehost` looks for them.
+    pub(crate) fn policies(&self, profile: Profile) -> PathBuf {
+        self.programs(profile).join("policies")
     }
 
-    /// The component that misbehaves: apart from the policies that a user is given.
-    pub(crate) fn hostile_policy(&self) -> PathBuf {
-        self.programs(Profile::Debug).join("test-policies").join(format!("{HOSTILE}.wasm"))
+    /// The default policy.
+    fn policy(&self, profile: Profile) -> PathBuf {
+        self.policies(profile).join(format!("{}.wasm", POLICIES[0]))
+    }
+
+    /// The policies that misbehave: apart from those that a user is given.
+    pub(crate) fn hostile_policies(&self) -> PathBuf {
+        self.programs(Profile::Debug).join("test-policies")
     }
 
     /// Where tools of our own are installed.
@@ -105,12 +112,12 @@ impl Context {
         self.cache.join("tools")
     }
 
-    /// Hands a program the built policy and command line, under the names that tests look for.
+    /// Hands a program the built policies and command line, under the names that tests look for.
     pub(crate) fn hand_over(&self, command: &mut Command, profile: Profile) {
         command
             .env("CACHEHOST_BIN", self.program(profile, "cachehost"))
             .env("FAKECLOUD_ELASTICACHE_POLICY", self.policy(profile))
-            .env("HOSTILE_POLICY", self.hostile_policy());
+            .env("HOSTILE_POLICIES", self.hostile_policies());
     }
 }
 

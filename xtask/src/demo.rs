@@ -1,8 +1,9 @@
 //! The main job, on real engines, by the command line that a user would type.
 
+use std::fs::{File, TryLockError};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -21,10 +22,13 @@ const KEYS: [(&str, &str); 3] = [("planet", "mars"), ("moon", "phobos"), ("rover
 /// How long memcached may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
-const REDIS: &str = "demo-redis";
-const VALKEY: &str = "demo-valkey";
-const MEMCACHED: &str = "demo-memcached";
-const RESTORED: &str = "demo-restored";
+/// Whose caches all demos' are, so that `cachehost --instance demo ls` shows them.
+const INSTANCE: &str = "demo";
+
+const REDIS: &str = "redis";
+const VALKEY: &str = "valkey";
+const MEMCACHED: &str = "memcached";
+const RESTORED: &str = "restored";
 
 /// Sets up, builds, runs the demo, and removes whatever it started.
 pub(crate) fn run(context: &Context) -> Result<ExitCode> {
@@ -38,14 +42,19 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode> {
 
     report::heading("demo");
     let scratch = Scratch::below(&std::env::temp_dir(), "fakecloud-demo")?;
+    let cachehost = Cachehost { program, instance: INSTANCE.to_owned() };
+    let run = Run::begin(&context.cache.join("demos"), &cachehost)?;
     let mut demo = Demo {
-        // What two demos at once start is told apart by its owner.
-        cachehost: Cachehost { program, instance: format!("demo-{}", std::process::id()) },
+        cachehost,
+        run,
         rows: vec![row("set up", "tools, engine, images", set_up), row("build", "policy, cachehost", built)],
     };
     let result = demo.play(&scratch.path().join("snapshot.rdb"));
     // Also after a failure: a demo leaves nothing behind.
     let cleaned = demo.clean_up();
+    if cleaned.is_ok() {
+        demo.run.end()?;
+    }
 
     println!("\n{}", report::table(&["step", "what happened", "ms"], &demo.rows, true));
     result.and(cleaned)?;
@@ -53,8 +62,74 @@ pub(crate) fn run(context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// One demo's caches, apart from those of any other that goes on at the same time.
+///
+/// A file says that there may be some of them, and is locked for as long as the demo's process lives, whatever ends
+/// it. So the next demo knows what was left behind, without a guess about process ids.
+struct Run {
+    name: String,
+    mark: PathBuf,
+    _locked: File,
+}
+
+impl Run {
+    /// Removes what earlier demos left, and marks this one.
+    fn begin(folder: &Path, host: &Cachehost) -> Result<Self> {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        // One at a time: a mark that is not locked yet would look like one whose demo is dead.
+        let turn = File::create(folder.join("turn")).context("cannot mark a demo")?;
+        turn.lock().context("cannot wait for another demo")?;
+        for entry in std::fs::read_dir(folder).context("cannot look for earlier demos")? {
+            let mark = entry.context("cannot look for earlier demos")?.path();
+            let Some(name) = mark.file_name().and_then(|name| name.to_str()) else { continue };
+            if !name.starts_with("demo-") {
+                continue;
+            }
+            match File::open(&mark).context("cannot look at an earlier demo")?.try_lock() {
+                Ok(()) => {
+                    eprintln!("demo   removing what {name} left");
+                    remove_all(host, name).with_context(|| format!("removing what {name} left"))?;
+                    std::fs::remove_file(&mark).context("cannot forget an earlier demo")?;
+                }
+                // It goes on.
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => {
+                    return Err(error).context("cannot look at an earlier demo");
+                }
+            }
+        }
+        let name = format!("demo-{}", std::process::id());
+        let mark = folder.join(&name);
+        let locked = File::create_new(&mark).with_context(|| format!("{name} goes on already"))?;
+        locked.lock().context("cannot mark a demo")?;
+        Ok(Self { name, mark, _locked: locked })
+    }
+
+    fn id(&self, name: &str) -> String {
+        id(&self.name, name)
+    }
+
+    /// Nothing of it is left.
+    fn end(&self) -> Result<()> {
+        std::fs::remove_file(&self.mark).with_context(|| format!("cannot remove {}", self.mark.display()))
+    }
+}
+
+fn id(run: &str, name: &str) -> String {
+    format!("{run}-{name}")
+}
+
+/// Removes every cache of a run with its data, whether it was started or not.
+fn remove_all(host: &Cachehost, run: &str) -> Result<()> {
+    let results = [REDIS, VALKEY, MEMCACHED, RESTORED]
+        .map(|name| host.call(&["down", &id(run, name), "--delete-data"]).map(drop));
+    // All are tried before the first failure is told.
+    results.into_iter().collect()
+}
+
 struct Demo {
     cachehost: Cachehost,
+    run: Run,
     rows: Vec<Vec<String>>,
 }
 
@@ -65,31 +140,33 @@ impl Demo {
         let valkey = self.start(VALKEY, "valkey")?;
         let memcached = self.start(MEMCACHED, "memcached")?;
 
-        self.step("write redis", |host| fill(host, REDIS))?;
-        self.step("write valkey", |host| fill(host, VALKEY))?;
+        let [redis_id, valkey_id, restored_id] = [REDIS, VALKEY, RESTORED].map(|name| self.run.id(name));
+        self.step("write redis", |host| fill(host, &redis_id))?;
+        self.step("write valkey", |host| fill(host, &valkey_id))?;
         self.step("write memcached", |_| {
             memcached_keys(&memcached)?;
             Ok(format!("{} keys set and read at {memcached}", KEYS.len()))
         })?;
 
         self.step("snapshot redis", |host| {
-            host.call(&["snapshot", REDIS, file])?;
+            host.call(&["snapshot", &redis_id, file])?;
             let size = std::fs::metadata(snapshot).context("the snapshot left no file")?.len();
             Ok(format!("{size} bytes"))
         })?;
-        self.step("reboot redis", |host| reboot(host, REDIS, &redis))?;
-        self.step("reboot valkey", |host| reboot(host, VALKEY, &valkey))?;
+        self.step("reboot redis", |host| reboot(host, &redis_id, &redis))?;
+        self.step("reboot valkey", |host| reboot(host, &valkey_id, &valkey))?;
         self.step("restore redis", |host| {
-            let endpoint = host.up(RESTORED, &["--engine", "redis", "--from", file])?;
-            let keys = check_keys(host, RESTORED)?;
-            Ok(format!("{RESTORED} at {endpoint}: the same {keys} keys"))
+            let endpoint = host.up(&restored_id, &["--engine", "redis", "--from", file])?;
+            let keys = check_keys(host, &restored_id)?;
+            Ok(format!("{restored_id} at {endpoint}: the same {keys} keys"))
         })
     }
 
-    fn start(&mut self, id: &str, engine: &str) -> Result<Endpoint> {
+    fn start(&mut self, name: &str, engine: &str) -> Result<Endpoint> {
         let mut found = None;
+        let id = self.run.id(name);
         self.step(&format!("start {engine}"), |host| {
-            let endpoint = host.up(id, &["--engine", engine])?;
+            let endpoint = host.up(&id, &["--engine", engine])?;
             let text = format!("{id} at {endpoint}");
             found = Some(endpoint);
             Ok(text)
@@ -111,28 +188,17 @@ impl Demo {
         result.map(drop).with_context(|| name.to_owned())
     }
 
-    /// Removes every cache with its data, whether it was started or not.
+    /// Removes every cache of this run, and sees that none is left.
     fn clean_up(&mut self) -> Result<()> {
+        let run = self.run.name.clone();
         self.step("clean up", |host| {
-            let caches = [REDIS, VALKEY, MEMCACHED, RESTORED];
-            let results = caches.map(|id| remove(host, id));
-            // All are tried before the first failure is told.
-            results.into_iter().collect::<Result<Vec<()>>>()?;
-            let left = host.call(&["ls"])?;
-            let left = left.as_array().map_or(0, Vec::len);
-            ensure!(left == 0, "{left} caches are left");
+            remove_all(host, &run)?;
+            let caches = host.call(&["ls"])?;
+            let ids = caches.as_array().into_iter().flatten().filter_map(|cache| cache["id"].as_str());
+            let left: Vec<&str> = ids.filter(|left| left.starts_with(&id(&run, ""))).collect();
+            ensure!(left.is_empty(), "left: {}", left.join(", "));
             Ok("all caches removed with their data".to_owned())
         })
-    }
-}
-
-fn remove(host: &Cachehost, id: &str) -> Result<()> {
-    let result = host.call(&["down", id, "--delete-data"]);
-    match result {
-        Ok(_) => Ok(()),
-        // A demo that failed early never started this one.
-        Err(_) if host.describe(id).is_err() => Ok(()),
-        Err(error) => Err(error),
     }
 }
 
@@ -210,4 +276,28 @@ fn connect(endpoint: &Endpoint) -> Result<TcpStream> {
 
 fn row(name: &str, what: &str, took: Duration) -> Vec<String> {
     vec![name.to_owned(), what.to_owned(), took.as_millis().to_string()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_dead_demo_left_is_removed_and_a_living_one_is_let_alone() -> Result<()> {
+        let scratch = Scratch::below(&std::env::temp_dir(), "demo-marks")?;
+        let host = |program: &str| Cachehost { program: program.into(), instance: INSTANCE.to_owned() };
+        let mark = scratch.path().join("demo-other");
+        let other = File::create(&mark)?;
+        other.lock()?;
+        // A call of this command line fails, so none may be made.
+        Run::begin(scratch.path(), &host("false"))?.end()?;
+        assert!(mark.exists(), "it goes on");
+
+        drop(other);
+        assert!(Run::begin(scratch.path(), &host("false")).is_err());
+        assert!(mark.exists(), "what could not be removed is removed another time");
+        Run::begin(scratch.path(), &host("true"))?.end()?;
+        assert!(!mark.exists());
+        Ok(())
+    }
 }

@@ -1,4 +1,4 @@
-//! The chores of this repository: set-up, builds, tests, demo and bench.
+//! The chores of this repository: set-up, builds, tests, demo, bench and fuzzing.
 //!
 //! This program drives others (cargo, docker, `cachehost`) and knows nothing of how the project works inside.
 //! It runs on Unix systems.
@@ -44,20 +44,24 @@ fn run() -> Result<ExitCode> {
         Task::Setup => {
             // What one part lacks is no reason to leave the other one undone.
             let tools = setup::policy_tools(&context).map(drop);
-            setup::engines(&context).and(tools)?;
+            let python = setup::python_tools(&context).map(drop);
+            setup::engines(&context).and(tools).and(python)?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Build { debug } => {
             let tools = setup::policy_tools(&context)?;
             build::policy(&context, &tools)?;
+            build::python_policy(&context, &setup::python_tools(&context)?)?;
             let profile = if debug { Profile::Debug } else { Profile::Release };
             let program = build::cachehost(&context, profile)?;
             println!("{}", program.display());
+            println!("{}", context.policies(profile).display());
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo => demo::run(&context),
         Task::Test { skip } => suites::run(&context, &skip),
         Task::Conformance { arguments } => programs::conformance(&context, &arguments),
         Task::Bench { arguments } => programs::bench(&context, &arguments),
+        Task::Fuzz { arguments } => programs::fuzz(&context, &arguments),
     }
 }

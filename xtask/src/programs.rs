@@ -1,4 +1,4 @@
-//! Programs of the tests that are run by hand: the conformance runner and the bench.
+//! Programs of the tests that are run by hand: the conformance runner, the bench and the fuzzer.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -19,7 +19,7 @@ pub(crate) fn conformance(context: &Context, arguments: &[OsString]) -> Result<E
         setup::engines(context)?;
     }
     build::policy(context, &tools)?;
-    build::hostile_policy(context, &tools)?;
+    build::python_policy(context, &setup::python_tools(context)?)?;
     let program = build::for_tests(context, "conformance")?;
     hand_on(context, Profile::Debug, &program, arguments)
 }
@@ -29,7 +29,16 @@ pub(crate) fn bench(context: &Context, arguments: &[OsString]) -> Result<ExitCod
     let tools = setup::policy_tools(context)?;
     setup::engines(context)?;
     build::policy(context, &tools)?;
+    build::python_policy(context, &setup::python_tools(context)?)?;
     let program = build::for_bench(context)?;
+    hand_on(context, Profile::Release, &program, arguments)
+}
+
+/// Builds the fuzzer with optimisation and runs it. It needs no engine.
+pub(crate) fn fuzz(context: &Context, arguments: &[OsString]) -> Result<ExitCode> {
+    let tools = setup::policy_tools(context)?;
+    build::hostile_policies(context, &tools)?;
+    let program = build::for_fuzzing(context)?;
     hand_on(context, Profile::Release, &program, arguments)
 }
 

@@ -5,6 +5,7 @@ mod debian;
 mod engine;
 mod images;
 mod local_image;
+mod python;
 mod wasm;
 
 use anyhow::{Context as _, Result};
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::report;
 
 pub(crate) use component::Component;
+pub(crate) use python::Componentizer;
 pub(crate) use wasm::Toolchain;
 
 /// What it takes to compile a policy.
@@ -41,6 +43,19 @@ pub(crate) fn policy_tools(context: &Context) -> Result<PolicyTools> {
         toolchain: toolchain.context("no toolchain was found")?,
         component: component.context("no cargo-component was found")?,
     })
+}
+
+/// The tool that makes a component of the policy in Python.
+pub(crate) fn python_tools(context: &Context) -> Result<Componentizer> {
+    std::fs::create_dir_all(context.tools())
+        .with_context(|| format!("cannot create {}", context.tools().display()))?;
+    let mut tool = None;
+    report::step("componentize-py", || {
+        let (found, outcome) = python::set_up(context)?;
+        tool = Some(found);
+        Ok(outcome)
+    })?;
+    tool.context("no componentize-py was found")
 }
 
 /// A Docker Engine that answers, with the images that the caches run.

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use crate::context::{Context, Profile};
+use crate::context::{Context, POLICIES, Profile};
 use crate::{build, process, report, setup};
 
 /// What a suite needs before it can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
-    /// The policy component and a `cachehost` beside it.
+    /// The policies, and a `cachehost` beside them.
     Policy,
     /// A Docker Engine with the images.
     Engine,
@@ -26,15 +26,17 @@ struct Suite {
 }
 
 /// All suites. Cheap ones come first: what they find should not have to wait.
-const SUITES: [Suite; 8] = [
+const SUITES: [Suite; 10] = [
     Suite { name: "format", needs: &[], run: format },
     Suite { name: "clippy", needs: &[], run: clippy },
     Suite { name: "docs", needs: &[], run: docs },
     Suite { name: "unit", needs: &[], run: unit },
     Suite { name: "host", needs: &[Need::Policy], run: host },
+    Suite { name: "fuzz", needs: &[Need::Policy], run: fuzz },
     Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
     Suite { name: "conformance-memory", needs: &[Need::Policy], run: conformance_memory },
     Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
+    Suite { name: "conformance-python", needs: &[Need::Policy, Need::Engine], run: conformance_python },
 ];
 
 /// The names that `--skip` takes.
@@ -128,7 +130,7 @@ fn brief(why: &str) -> String {
 fn set_up_policy(context: &Context) -> Result<()> {
     let result = setup::policy_tools(context).and_then(|tools| {
         build::policy(context, &tools)?;
-        build::hostile_policy(context, &tools)?;
+        build::hostile_policies(context, &tools)?;
         build::for_tests(context, "cachehost").map(drop)
     });
     if let Err(error) = &result {
@@ -161,17 +163,32 @@ fn host(context: &Context) -> Result<()> {
     integration(context, files::Kind::Host, &[])
 }
 
+/// Briefly, and without optimisation: numbers that run over and broken assumptions are panics then.
+fn fuzz(context: &Context) -> Result<()> {
+    let program = build::for_tests(context, "fuzz")?;
+    let mut command = process::command(program);
+    context.hand_over(&mut command, Profile::Debug);
+    process::run(command.args(["--seconds", "10", "--calls", "1000000"]).current_dir(&context.root))
+}
+
 fn docker(context: &Context) -> Result<()> {
     // More would fight for the engine, and be slower on a small machine.
     integration(context, files::Kind::Docker, &["--", "--test-threads", "2"])
 }
 
 fn conformance_memory(context: &Context) -> Result<()> {
-    conformance(context, "memory")
+    POLICIES.iter().try_for_each(|policy| conformance(context, "memory", policy))
 }
 
 fn conformance_docker(context: &Context) -> Result<()> {
-    conformance(context, "docker")
+    POLICIES.iter().try_for_each(|policy| conformance(context, "docker", policy))
+}
+
+/// A policy that is no Rust, on the same scenarios as the others. Compiling it for this machine takes a minute, so
+/// that it has a suite of its own.
+fn conformance_python(context: &Context) -> Result<()> {
+    build::python_policy(context, &setup::python_tools(context)?)?;
+    conformance(context, "docker", "python")
 }
 
 fn integration(context: &Context, kind: files::Kind, options: &[&str]) -> Result<()> {
@@ -184,11 +201,15 @@ fn integration(context: &Context, kind: files::Kind, options: &[&str]) -> Result
     process::run(&mut test(context, &arguments))
 }
 
-fn conformance(context: &Context, backend: &str) -> Result<()> {
+/// Holds a policy, in the environment that comes with it, to what it promises.
+fn conformance(context: &Context, backend: &str, policy: &str) -> Result<()> {
+    report::heading(&format!("{policy} on {backend}"));
     let program = build::for_tests(context, "conformance")?;
     let mut command = process::command(program);
     context.hand_over(&mut command, Profile::Debug);
-    process::run(command.args(["--backend", backend]).current_dir(&context.root))
+    let environment = context.policies(Profile::Debug).join(format!("{policy}.toml"));
+    command.args(["--backend", backend, "--env"]).arg(environment);
+    process::run(command.current_dir(&context.root))
 }
 
 /// `cargo test` for the workspace. With other packages or features per suite, cargo would compile the

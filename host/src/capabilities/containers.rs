@@ -15,7 +15,7 @@ use crate::engine::{
 };
 use crate::environment::Environment;
 use crate::lease;
-use crate::ownership::{ID, INSTANCE, Kind, POLICY_PREFIX, SCOPE, VOLUME};
+use crate::ownership::{ID, INSTANCE, Kind, PORT, SCOPE, VOLUME};
 use crate::policy::bindings::fakecloud::elasticache::docker as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::progress::{Progress, SharedProgress};
@@ -47,7 +47,7 @@ impl OperationState {
     /// Before a container changes: everything may change its own; others only the reaper, and only
     /// while their owner is dead.
     pub(super) async fn may_change(&mut self, handle: &Target) -> Result<(), wit::Error> {
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         if handle.instance == environment.owner.instance {
             return Ok(());
         }
@@ -72,7 +72,7 @@ impl OperationState {
     /// The container of a name, if it is one that the operation may see.
     pub(super) async fn look_for(&mut self, name: String) -> Result<Option<ContainerHandle>, wit::Error> {
         check_name(&name)?;
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let look = async { settled(environment.engine.as_ref(), &name).await.map_err(to_wit) };
         let found =
             self.bounded("looking for container", &name, Purpose::Cleanup, within::CALL, look).await?;
@@ -83,7 +83,7 @@ impl OperationState {
 
     /// All that the operation may see.
     pub(super) async fn own_containers(&mut self) -> Result<Vec<ContainerHandle>, wit::Error> {
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let wanted = [(INSTANCE, environment.owner.instance.as_str())];
         let look = async { environment.engine.list_containers(&wanted).await.map_err(to_wit) };
         let all = self.bounded("listing", "containers", Purpose::Work, within::CALL, look).await?;
@@ -117,7 +117,7 @@ impl OperationState {
     /// Looks again at the object behind a handle; never at another that took its name.
     pub(super) async fn observe(&mut self, handle: &Resource<ContainerHandle>) -> Outcome<Container> {
         let target = self.target(handle)?;
-        let Ok(environment) = self.environment() else {
+        let Ok(environment) = self.docker() else {
             return Ok(Err(wit::Error::Unavailable("no container engine".to_owned())));
         };
         let engine = environment.engine.clone();
@@ -136,7 +136,7 @@ impl OperationState {
 
     /// That nobody else runs an engine on the data of this cache: two on one folder destroy it.
     pub(super) async fn sole_user(&mut self, own_id: Option<&str>) -> Result<(), wit::Error> {
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let Some(key) = self.key.clone() else { return Ok(()) };
         let engine = environment.engine.clone();
         let id = key.id().to_owned();
@@ -161,6 +161,7 @@ impl OperationState {
             None => Ok(()),
         }
     }
+
     /// One call on one container, after the checks that every change goes through.
     pub(super) async fn change<T, F>(
         &mut self,
@@ -174,7 +175,7 @@ impl OperationState {
         F: Future<Output = Result<T, EngineError>> + Send,
     {
         self.may_change(target).await?;
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let work = act(environment.engine.clone(), target.id.clone());
         self.bounded(what, &target.name, purpose, limit, async { work.await.map_err(to_wit) }).await
     }
@@ -222,7 +223,7 @@ impl OperationState {
     /// Reads a file out of a container into a checked snapshot.
     pub(super) async fn receive(&mut self, target: &Target, path: String) -> Result<Snapshot, wit::Error> {
         let scratch = self.scratch.clone();
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let (incoming, writer) = Incoming::new(&scratch)
             .map_err(|error| wit::Error::Other(format!("{}: {error}", scratch.display())))?;
         let progress = environment.progress.clone();
@@ -251,13 +252,22 @@ impl OperationState {
         mounts: Vec<(VolumeHandle, String)>,
     ) -> Result<ContainerHandle, wit::Error> {
         check_name(&spec.name)?;
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let key = self.may_create("container", &spec.name)?;
-        if let Some((label, _)) = spec.labels.iter().find(|(label, _)| !label.starts_with(POLICY_PREFIX)) {
-            return Err(denied(
-                format!("setting the label {label:?}"),
-                "label names that begin with fakecloud-policy-",
-            ));
+        let grants = &self.terms.grants;
+        grants.image(&spec.image)?;
+        for (label, _) in &spec.labels {
+            grants.label(label)?;
+        }
+        if spec.publish.is_some() {
+            grants.publish(environment.publish_address)?;
+        }
+        for (volume, _) in &mounts {
+            grants.volume(&volume.name)?;
+        }
+        if let Some(path) = spec.tmpfs.iter().find(|path| !path.starts_with('/') || path.contains([':', ',']))
+        {
+            return Err(invalid("tmpfs", format!("{path:?} is no absolute path")));
         }
         let publish = match spec.publish {
             Some(publish) if publish.host_port == 0 => {
@@ -273,7 +283,8 @@ impl OperationState {
             self.sole_user(None).await?;
         }
         let volume = mounts.first().map(|(volume, _)| (VOLUME.to_owned(), volume.name.clone()));
-        let given = spec.labels.into_iter().chain(volume);
+        let port = publish.map(|(_, publish)| (PORT.to_owned(), publish.host_port.to_string()));
+        let given = spec.labels.into_iter().chain(volume).chain(port);
         let labels = environment.owner.labels(Kind::Container, &spec.name, &key, &self.id, given);
         let native = ContainerSpec {
             name: spec.name,
@@ -282,6 +293,7 @@ impl OperationState {
             labels,
             publish,
             mounts: mounts.into_iter().map(|(volume, path)| (volume.name, path)).collect(),
+            tmpfs: spec.tmpfs,
             restart: match spec.restart {
                 api::RestartPolicy::Never => RestartPolicy::Never,
                 api::RestartPolicy::UnlessStopped => RestartPolicy::UnlessStopped,
@@ -317,7 +329,7 @@ impl OperationState {
                 "the operation reap",
             ));
         }
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let work = async {
             let dead = lease::dead(environment.engine.as_ref(), &environment.owner).await.map_err(to_wit)?;
             let all = environment.engine.list_containers(&[(INSTANCE, "")]).await.map_err(to_wit)?;

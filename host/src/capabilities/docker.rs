@@ -4,7 +4,7 @@ use wasmtime::component::Resource;
 
 use super::{ContainerHandle, OperationState, Outcome, Purpose, VolumeHandle, invalid, to_wit, within};
 use crate::engine::{ContainerState, Content, EngineError, ExecOutput, NewFile};
-use crate::ownership::POLICY_PREFIX;
+use crate::grants::Grants;
 use crate::policy::bindings::fakecloud::elasticache::docker as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::progress::Progress;
@@ -13,9 +13,9 @@ use crate::snapshot::Snapshot;
 /// Bytes that `put` takes for one file, and `read` gives.
 const FILE_BYTES: usize = 64 << 10;
 /// What a command may print, per stream.
-const OUTPUT_BYTES: usize = 64 << 20;
+const OUTPUT_BYTES: usize = 16 << 20;
 
-fn info_of(handle: &ContainerHandle) -> api::ContainerInfo {
+fn info_of(handle: &ContainerHandle, grants: &Grants) -> api::ContainerInfo {
     let observed = &handle.observed;
     api::ContainerInfo {
         id: observed.id.clone(),
@@ -38,7 +38,7 @@ fn info_of(handle: &ContainerHandle) -> api::ContainerInfo {
         labels: observed
             .labels
             .iter()
-            .filter(|(key, _)| key.starts_with(POLICY_PREFIX))
+            .filter(|(key, _)| grants.has_label(key))
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
         published: observed
@@ -46,6 +46,13 @@ fn info_of(handle: &ContainerHandle) -> api::ContainerInfo {
             .map(|p| api::Publish { container_port: p.container_port, host_port: p.host_port }),
         exit_code: observed.exit_code,
     }
+}
+
+/// Bytes that a spec hands over.
+fn size_of_spec(spec: &api::ContainerSpec) -> usize {
+    let labels = spec.labels.iter().map(|(name, value)| name.len() + value.len());
+    let words = spec.command.iter().chain(&spec.tmpfs).map(String::len);
+    spec.name.len() + spec.image.len() + labels.chain(words).sum::<usize>()
 }
 
 /// The engine's own kill timer, and some time for it to act.
@@ -56,13 +63,13 @@ fn stop_deadline(grace: u32) -> std::time::Duration {
 impl api::HostContainer for OperationState {
     async fn info(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<api::ContainerInfo> {
         self.count()?;
-        Ok(info_of(self.table.get(&handle)?))
+        Ok(info_of(self.table.get(&handle)?, &self.terms.grants))
     }
 
     async fn refresh(&mut self, handle: Resource<ContainerHandle>) -> Outcome<api::ContainerInfo> {
         self.count()?;
         Ok(match self.observe(&handle).await? {
-            Ok(_) => Ok(info_of(self.table.get(&handle)?)),
+            Ok(_) => Ok(info_of(self.table.get(&handle)?, &self.terms.grants)),
             Err(error) => Err(error),
         })
     }
@@ -116,16 +123,21 @@ impl api::HostContainer for OperationState {
         let outcome = self
             .change(&target, "removing", Purpose::Cleanup, within::CALL, |engine, id| async move {
                 match engine.remove_container(&id).await {
-                    Err(EngineError::NotFound { .. }) => Ok(()),
-                    other => other,
+                    Ok(()) => Ok(true),
+                    Err(EngineError::NotFound { .. }) => Ok(false),
+                    Err(error) => Err(error),
                 }
             })
             .await;
-        if outcome.is_ok() {
+        // One that was gone already may have been followed by another of its name, which is still to be accounted
+        // for.
+        if let Ok(true) = outcome {
             self.created.containers.retain(|name| *name != target.name);
+        }
+        if outcome.is_ok() {
             self.set_state(&handle, ContainerState::Removing)?;
         }
-        Ok(outcome)
+        Ok(outcome.map(drop))
     }
 
     async fn exec(
@@ -133,17 +145,25 @@ impl api::HostContainer for OperationState {
         handle: Resource<ContainerHandle>,
         argv: Vec<String>,
     ) -> Outcome<Resource<ExecOutput>> {
-        self.count()?;
+        self.count_with(argv.iter().map(String::len).sum())?;
         let target = self.target(&handle)?;
+        if let Err(denial) = self.terms.grants.program(&argv) {
+            return Ok(Err(denial.into()));
+        }
+        // Both streams are kept until the policy drops them or ends.
+        let most = OUTPUT_BYTES.min(self.left() / 2);
         let outcome = self
             .change(
                 &target,
                 "running a command in",
                 Purpose::Work,
                 within::OPERATION,
-                |engine, id| async move { engine.exec(&id, &argv, OUTPUT_BYTES).await },
+                |engine, id| async move { engine.exec(&id, &argv, most).await },
             )
             .await;
+        if let Ok(output) = &outcome {
+            self.take(output.stdout.len() + output.stderr.len())?;
+        }
         self.hand_out(outcome)
     }
 
@@ -153,7 +173,11 @@ impl api::HostContainer for OperationState {
         folder: String,
         files: Vec<api::File>,
     ) -> Outcome<()> {
-        self.count()?;
+        let bytes = |file: &api::File| match &file.content {
+            api::Content::Bytes(bytes) => file.path.len() + bytes.len(),
+            api::Content::Snapshot(_) => file.path.len(),
+        };
+        self.count_with(folder.len() + files.iter().map(bytes).sum::<usize>())?;
         let target = self.target(&handle)?;
         // A few bytes may be what puts things back as they were.
         let mut purpose = Purpose::Cleanup;
@@ -199,14 +223,14 @@ impl api::HostContainer for OperationState {
     }
 
     async fn get(&mut self, handle: Resource<ContainerHandle>, path: String) -> Outcome<Resource<Snapshot>> {
-        self.count()?;
+        self.count_with(path.len())?;
         let target = self.target(&handle)?;
         let outcome = self.receive(&target, path).await;
         self.hand_out(outcome)
     }
 
     async fn read(&mut self, handle: Resource<ContainerHandle>, path: String) -> Outcome<Vec<u8>> {
-        self.count()?;
+        self.count_with(path.len())?;
         let target = self.target(&handle)?;
         Ok(self.read_small(&target, path, FILE_BYTES).await)
     }
@@ -216,7 +240,7 @@ impl api::HostContainer for OperationState {
         handle: Resource<ContainerHandle>,
         path: String,
     ) -> Outcome<Option<api::FileInfo>> {
-        self.count()?;
+        self.count_with(path.len())?;
         let target = self.target(&handle)?;
         let found = self
             .change(&target, "looking into", Purpose::Work, within::CALL, |engine, id| async move {
@@ -254,7 +278,7 @@ impl api::HostVolume for OperationState {
 
 impl api::Host for OperationState {
     async fn find(&mut self, name: String) -> Outcome<Option<Resource<ContainerHandle>>> {
-        self.count()?;
+        self.count_with(name.len())?;
         Ok(match self.look_for(name).await {
             Ok(Some(handle)) => Ok(Some(self.table.push(handle)?)),
             Ok(None) => Ok(None),
@@ -267,7 +291,7 @@ impl api::Host for OperationState {
         spec: api::ContainerSpec,
         mounts: Vec<(Resource<VolumeHandle>, String)>,
     ) -> Outcome<Resource<ContainerHandle>> {
-        self.count()?;
+        self.count_with(size_of_spec(&spec) + mounts.iter().map(|(_, path)| path.len()).sum::<usize>())?;
         let mut volumes = Vec::with_capacity(mounts.len());
         for (volume, path) in mounts {
             volumes.push((self.table.get(&volume)?.clone(), path));
@@ -289,7 +313,7 @@ impl api::Host for OperationState {
     }
 
     async fn find_volume(&mut self, name: String) -> Outcome<Option<Resource<VolumeHandle>>> {
-        self.count()?;
+        self.count_with(name.len())?;
         Ok(match self.look_for_volume(name).await {
             Ok(Some(handle)) => Ok(Some(self.table.push(handle)?)),
             Ok(None) => Ok(None),
@@ -298,13 +322,13 @@ impl api::Host for OperationState {
     }
 
     async fn create_volume(&mut self, name: String) -> Outcome<Resource<VolumeHandle>> {
-        self.count()?;
+        self.count_with(name.len())?;
         let made = self.make_volume(name).await;
         self.hand_out(made)
     }
 
     async fn pull(&mut self, image: String) -> Outcome<()> {
-        self.count()?;
+        self.count_with(image.len())?;
         Ok(self.pull_image(image).await)
     }
 
@@ -338,16 +362,17 @@ impl OperationState {
     }
 
     async fn pull_image(&mut self, image: String) -> Result<(), wit::Error> {
-        let environment = self.environment()?;
+        let environment = self.docker()?;
+        self.terms.grants.image(&image)?;
         let work = async {
             environment.engine.pull_image(&image, environment.progress.clone()).await.map_err(to_wit)
         };
-        let limit = self.limits.pull;
+        let limit = self.limits().pull;
         self.bounded("pulling image", &image, Purpose::Apart, limit, work).await
     }
 
     async fn next_port(&mut self, hint: u32) -> Result<u16, wit::Error> {
-        let environment = self.environment()?;
+        let environment = self.docker()?;
         let search = async { Ok(environment.reserve_port(hint).await) };
         let found = self.bounded("looking for", "a free port", Purpose::Work, within::CALL, search).await?;
         let reservation = found.ok_or_else(|| {

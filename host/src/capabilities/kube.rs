@@ -1,10 +1,11 @@
 //! The `kube` interface, linked so that a component that imports it loads. This host supplies no Kubernetes:
-//! no handle is ever made, and every call says so.
+//! no handle is ever made, and every call says so, to a policy that is granted the interface. To others it is denied.
 
 use wasmtime::component::Resource;
 
 use super::{ClaimHandle, OperationState, Outcome, PodHandle};
 use crate::engine::ExecOutput;
+use crate::grants::Capability;
 use crate::policy::bindings::fakecloud::elasticache::kube as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::snapshot::Snapshot;
@@ -16,7 +17,10 @@ pub(super) fn not_supplied() -> wit::Error {
 impl OperationState {
     fn no_kube<T>(&mut self) -> Outcome<T> {
         self.count()?;
-        Ok(Err(not_supplied()))
+        Ok(Err(match self.terms.grants.capability(Capability::Kube) {
+            Ok(()) => not_supplied(),
+            Err(denial) => denial.into(),
+        }))
     }
 }
 

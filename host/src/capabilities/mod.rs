@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::engine::{Container, EngineError};
 use crate::environment::{Environment, PortReservation};
 use crate::error::Fault;
+use crate::grants::{Capability, Denial};
 use crate::ownership::Provenance;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
-use crate::policy::limits::{Limits, MemoryLimit};
+use crate::policy::limits::{Limits, StoreLimit};
+use crate::policy::{LogBudget, Terms, Wasi};
 use crate::types::CacheKey;
 
 mod containers;
@@ -136,12 +137,16 @@ pub(crate) struct OperationState {
     /// Where snapshots are received.
     pub(crate) scratch: PathBuf,
     pub(crate) table: ResourceTable,
-    pub(crate) config: WasiConfigVariables,
-    pub(crate) memory: MemoryLimit,
-    pub(crate) limits: Limits,
+    /// What the environment gives to the policy.
+    pub(crate) terms: Arc<Terms>,
+    pub(crate) store: StoreLimit,
+    pub(crate) wasi: Wasi,
+    pub(crate) logs: LogBudget,
     pub(crate) created: Created,
     deadline: Deadline,
     calls: u64,
+    /// Bytes that calls have handed over, and that programs have printed.
+    handed: usize,
     clock: GuestClock,
     ports: Vec<PortReservation>,
 }
@@ -164,28 +169,30 @@ struct GuestClock {
 impl OperationState {
     pub(crate) fn new(
         environment: Option<Arc<Environment>>,
+        terms: Arc<Terms>,
         kind: OperationKind,
         key: Option<CacheKey>,
-        limits: Limits,
         timeout: Duration,
     ) -> Self {
-        let config = environment
-            .iter()
-            .flat_map(|environment| environment.settings.iter().cloned())
-            .collect::<WasiConfigVariables>();
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let logs = LogBudget::new(terms.limits.log_bytes);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(terms.limits.handles);
         Self {
             environment,
             kind,
             key,
-            id: uuid::Uuid::new_v4().simple().to_string(),
             scratch: std::env::temp_dir(),
-            table: ResourceTable::new(),
-            config,
-            memory: MemoryLimit::new(limits.memory),
-            limits,
+            table,
+            store: StoreLimit::new(&terms.limits),
+            wasi: Wasi::new(&id, logs.clone()),
+            id,
+            logs,
+            terms,
             created: Created::default(),
             deadline: Deadline(Arc::new(Mutex::new(Instant::now() + timeout))),
             calls: 0,
+            handed: 0,
             clock: GuestClock { used: Duration::ZERO, since: None },
             ports: Vec::new(),
         }
@@ -199,7 +206,7 @@ impl OperationState {
     /// Whether the guest has used up its time; asked at every epoch.
     pub(crate) fn out_of_time(&self) -> bool {
         let running = self.clock.since.map_or(Duration::ZERO, |since| since.elapsed());
-        self.clock.used + running > self.limits.guest_time
+        self.clock.used + running > self.terms.limits.guest_time
     }
 
     /// When it is to have come to its end.
@@ -212,13 +219,37 @@ impl OperationState {
         self.calls
     }
 
+    /// What it may use.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.terms.limits
+    }
+
     /// Counts a call. Every import comes through here first.
     fn count(&mut self) -> wasmtime::Result<()> {
         self.calls += 1;
-        if self.calls > self.limits.host_calls {
-            return Err(wasmtime::Error::from(Fault::HostCalls(self.limits.host_calls)));
+        let most = self.terms.limits.host_calls;
+        if self.calls > most { Err(Fault::HostCalls(most).into()) } else { Ok(()) }
+    }
+
+    /// Counts a call and the bytes that it hands over.
+    fn count_with(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.count()?;
+        self.take(bytes)
+    }
+
+    /// Takes bytes from what all calls together may have.
+    fn take(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.handed = self.handed.saturating_add(bytes);
+        let limit = self.terms.limits.bytes_total;
+        if self.handed > limit {
+            return Err(Fault::Oversized { what: "all calls".to_owned(), limit }.into());
         }
         Ok(())
+    }
+
+    /// Bytes that are left for all further calls.
+    fn left(&self) -> usize {
+        self.terms.limits.bytes_total.saturating_sub(self.handed)
     }
 
     /// Does one call's work, at the latest by its own deadline and by the operation's.
@@ -236,7 +267,7 @@ impl OperationState {
         let deadline = self.deadline.get();
         let end = match purpose {
             Purpose::Work | Purpose::Apart => deadline,
-            Purpose::Cleanup => deadline + self.limits.cleanup,
+            Purpose::Cleanup => deadline + self.terms.limits.cleanup,
         };
         let mut left = end.saturating_duration_since(Instant::now()).min(limit);
         if left.is_zero() {
@@ -282,8 +313,9 @@ impl OperationState {
         }
     }
 
-    /// What operations share, unless there is nothing to operate on.
-    fn environment(&self) -> Result<Arc<Environment>, wit::Error> {
+    /// What operations share, if the policy may use Docker and there is something to operate on.
+    fn docker(&self) -> Result<Arc<Environment>, wit::Error> {
+        self.terms.grants.capability(Capability::Docker)?;
         self.environment
             .clone()
             .ok_or_else(|| wit::Error::Unavailable("there is no container engine in this call".to_owned()))
@@ -310,6 +342,12 @@ fn is_unanswered(error: &wit::Error) -> bool {
 
 fn denied(what: impl Into<String>, grant: &str) -> wit::Error {
     wit::Error::Denied(wit::Denial { what: what.into(), grant: grant.to_owned() })
+}
+
+impl From<Denial> for wit::Error {
+    fn from(Denial { what, grant }: Denial) -> Self {
+        wit::Error::Denied(wit::Denial { what, grant })
+    }
 }
 
 fn invalid(field: &str, reason: impl Into<String>) -> wit::Error {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 use wasmtime::component::Resource;
 
 use super::{ContainerHandle, OperationState, Outcome, Purpose, to_wit};
 use crate::engine::ContainerState;
 use crate::environment::Environment;
+use crate::error::Fault;
 use crate::policy::bindings::fakecloud::elasticache::probes as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::probes::{Check, Reply};
@@ -28,6 +29,8 @@ const LOOK: Duration = Duration::from_millis(200);
 /// At how many looks a container may be found waiting for its restart: one crash is survived, a loop of
 /// them is reported.
 const RESTARTS: u32 = 10;
+/// Engines that are asked at once: each takes a connection.
+const AT_ONCE: usize = 256;
 /// Bytes of a reply that are kept.
 const REPLY_BYTES: usize = 64 << 10;
 
@@ -67,7 +70,7 @@ impl OperationState {
         check: Check,
         limit: Duration,
     ) -> Outcome<wit::Endpoint> {
-        let environment = match self.environment() {
+        let environment = match self.docker() {
             Ok(environment) => environment,
             Err(error) => return Ok(Err(error)),
         };
@@ -90,13 +93,13 @@ async fn wait_until_ready(
     limit: Duration,
 ) -> Result<wit::Endpoint, wit::Error> {
     let start = Instant::now();
-    let (mut last_look, mut restarts) = (start, 0);
+    let (mut last_look, mut restarts) = (start, u32::from(observed.state == ContainerState::Restarting));
     let mut seen = "it was never asked".to_owned();
     let mut reported = false;
     loop {
         match observed.state {
             ContainerState::Running => {}
-            ContainerState::Restarting if restarts < RESTARTS => restarts += 1,
+            ContainerState::Restarting if restarts < RESTARTS => {}
             ContainerState::Paused => {
                 return Err(wit::Error::Conflict(format!("container {} is paused", observed.name)));
             }
@@ -122,12 +125,15 @@ async fn wait_until_ready(
                 .progress
                 .report(Progress::Waiting { what: format!("the engine in {}", observed.name) });
         }
-        if last_look.elapsed() >= LOOK || observed.published.is_none() {
+        // While it waits for its restart there is nothing to hurry for; the container engine takes its time, too.
+        let unseen = observed.published.is_none() && observed.state != ContainerState::Restarting;
+        if last_look.elapsed() >= LOOK || unseen {
             match environment.engine.inspect_container(&observed.id).await.map_err(to_wit)? {
                 Some(now) => observed = now,
                 None => return Err(wit::Error::NotFound(format!("container {} is gone", observed.name))),
             }
             last_look = Instant::now();
+            restarts += u32::from(observed.state == ContainerState::Restarting);
         }
         sleep(if start.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
     }
@@ -163,7 +169,12 @@ impl api::Host for OperationState {
         within: u32,
     ) -> wasmtime::Result<Vec<api::Finding>> {
         self.count()?;
-        let Ok(environment) = self.environment() else {
+        // One handle may be named any number of times, and each time is a connection.
+        let limit = self.limits().handles;
+        if targets.len() > limit {
+            return Err(Fault::Oversized { what: "one check-now, in targets,".to_owned(), limit }.into());
+        }
+        let Ok(environment) = self.docker() else {
             return Ok(targets.iter().map(|_| api::Finding { ready: false, endpoint: None }).collect());
         };
         let limit = Duration::from_millis(within.into());
@@ -176,12 +187,12 @@ impl api::Host for OperationState {
             asked.push((endpoint, native(check)));
         }
         let work = async {
-            Ok(join_all(asked.iter().map(|(endpoint, check)| async {
+            let ask = async |(endpoint, check): &(Option<Endpoint>, Check)| {
                 let Some(endpoint) = endpoint else { return false };
                 let answer = tokio::time::timeout(limit, environment.probes.check(endpoint, *check)).await;
                 matches!(answer, Ok(Ok(())))
-            }))
-            .await)
+            };
+            Ok(stream::iter(&asked).map(ask).buffered(AT_ONCE).collect::<Vec<bool>>().await)
         };
         let answers = self
             .bounded("asking", "the engines", Purpose::Cleanup, limit + ATTEMPT, work)
@@ -198,12 +209,12 @@ impl api::Host for OperationState {
     }
 
     async fn command(&mut self, target: api::Target, args: Vec<String>, within: u32) -> Outcome<api::Reply> {
-        self.count()?;
+        self.count_with(args.iter().map(String::len).sum())?;
         let handle = match container(target) {
             Ok(handle) => handle,
             Err(error) => return Ok(Err(error)),
         };
-        let environment = match self.environment() {
+        let environment = match self.docker() {
             Ok(environment) => environment,
             Err(error) => return Ok(Err(error)),
         };

@@ -66,7 +66,8 @@ fn first(bytes: &[u8], max: u32) -> Vec<u8> {
 
 impl logging::Host for OperationState {
     async fn log(&mut self, level: logging::Level, message: String) -> wasmtime::Result<()> {
-        self.count()?;
+        self.count_with(message.len())?;
+        self.logs.take(message.len())?;
         let end = message.floor_char_boundary(LINE_BYTES);
         let message = message[..end].escape_debug().to_string();
         let (operation, cache) = (&self.id, self.key.as_ref().map(ToString::to_string).unwrap_or_default());

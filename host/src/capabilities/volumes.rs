@@ -31,7 +31,8 @@ impl OperationState {
 
     pub(super) async fn look_for_volume(&mut self, name: String) -> Result<Option<VolumeHandle>, wit::Error> {
         check_name(&name)?;
-        let environment = self.environment()?;
+        let environment = self.docker()?;
+        self.terms.grants.volume(&name)?;
         let work = async { environment.engine.inspect_volume(&name).await.map_err(to_wit) };
         let found = self.bounded("looking for volume", &name, Purpose::Cleanup, within::CALL, work).await?;
         Ok(found.and_then(|volume| self.own_volume(&environment, &volume)))
@@ -39,7 +40,8 @@ impl OperationState {
 
     pub(super) async fn make_volume(&mut self, name: String) -> Result<VolumeHandle, wit::Error> {
         check_name(&name)?;
-        let environment = self.environment()?;
+        let environment = self.docker()?;
+        self.terms.grants.volume(&name)?;
         let key = self.may_create("volume", &name)?;
         let labels = environment.owner.labels(Kind::Volume, &name, &key, &self.id, []);
         let engine = environment.engine.clone();
@@ -71,7 +73,7 @@ impl OperationState {
             self.created.volumes.retain(|volume| *volume != name);
             return Ok(());
         }
-        let engine = self.environment()?.engine.clone();
+        let engine = self.docker()?.engine.clone();
         let gone = name.clone();
         let work = async move {
             match engine.remove_volume(&gone).await {

@@ -89,6 +89,8 @@ pub struct ContainerSpec {
     pub publish: Option<(IpAddr, Published)>,
     /// Named volumes and where they go.
     pub mounts: Vec<(String, String)>,
+    /// Folders that are kept in memory, and are empty whenever it starts.
+    pub tmpfs: Vec<String>,
     /// Whether the engine starts it again.
     pub restart: RestartPolicy,
     /// Seconds between SIGTERM and SIGKILL when the engine stops it by itself.
@@ -139,7 +141,8 @@ pub enum Content {
 /// A file to be written into a container.
 #[derive(Debug)]
 pub struct NewFile {
-    /// Relative to the folder given beside it. Its own folders are made with mode 0755.
+    /// Relative to the folder given beside it. Its own folders are made with mode 0777: the server inside need not be
+    /// root, and nobody else is there.
     pub path: String,
     /// What goes in; the file's mode is 0644.
     pub content: Content,

@@ -1,22 +1,28 @@
 //! One operation: a fresh instance, one call, and an account of how it ended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::Resource;
+use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
-use super::Policy;
 use super::bindings::Policy as Instance;
 use super::bindings::exports::fakecloud::elasticache::lifecycle as api;
 use super::bindings::fakecloud::elasticache::types as wit;
 use super::convert;
+use super::{Policy, Terms};
 use crate::capabilities::{Created, OperationKind, OperationState};
 use crate::error::{Error, Fault};
 use crate::snapshot::Snapshot;
 use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Description};
 
-/// In wasmtime's words for a call that hands over more than it may; the error's type is its own secret.
+/// In wasmtime's words for a call that hands over more than it may, and for a component of too many modules; the
+/// errors' types are its own secret.
 const TOO_MUCH_AT_ONCE: &str = "fuel allocated for hostcalls";
+const TOO_MANY_INSTANCES: &str = "instance count too high";
+
+/// For a policy to return after the last of its calls was given up.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// What a policy is asked to do.
 #[derive(Debug)]
@@ -82,14 +88,8 @@ pub(crate) struct Ended {
 
 impl Policy {
     /// What the policy says of itself. Needs no engine.
-    pub(crate) async fn describe(&self) -> Result<Description, Error> {
-        let state = OperationState::new(
-            None,
-            OperationKind::Describe,
-            None,
-            Default::default(),
-            Duration::from_secs(10),
-        );
+    pub(crate) async fn describe(&self, terms: Arc<Terms>) -> Result<Description, Error> {
+        let state = OperationState::new(None, terms, OperationKind::Describe, None, Duration::from_secs(10));
         let mut store = self.store(state);
         let _ticking = self.ticker.tick();
         let outcome = async {
@@ -112,7 +112,7 @@ impl Policy {
             return Ended { outcome, created: Created::default() };
         };
         let (deadline, begun) = (state.deadline(), Instant::now());
-        let over = state.limits.cleanup + Duration::from_secs(1);
+        let over = state.limits().cleanup + LAST_WORDS;
         let mut store = self.store(state);
         let ticking = self.ticker.tick();
         // The deadline moves while an image is fetched, so it is looked at again whenever it seems to have passed.
@@ -138,15 +138,15 @@ impl Policy {
 
     fn store(&self, mut state: OperationState) -> Store<OperationState> {
         state.enter_guest();
-        let bytes = state.limits.bytes_per_call;
+        let bytes = state.limits().bytes_per_call;
         let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.memory);
+        store.limiter(|state| &mut state.store);
         store.set_hostcall_fuel(bytes);
         // An epoch ends often and asks; only computing counts, not waiting for the host.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
             if context.data().out_of_time() {
-                return Err(Fault::GuestTime(context.data().limits.guest_time).into());
+                return Err(Fault::GuestTime(context.data().limits().guest_time).into());
             }
             Ok(UpdateDeadline::Yield(1))
         });
@@ -237,11 +237,18 @@ impl Policy {
         if let Some(fault) = error.downcast_ref::<Fault>() {
             return self.broken(fault.clone());
         }
-        if store.data().memory.refused {
-            return self.broken(Fault::Memory(store.data().limits.memory));
+        if let Some(refused) = &store.data().store.refused {
+            return self.broken(refused.clone());
         }
-        if error.chain().any(|cause| cause.to_string().contains(TOO_MUCH_AT_ONCE)) {
-            let limit = store.data().limits.bytes_per_call;
+        if let Some(ResourceTableError::Full) = error.downcast_ref() {
+            return self.broken(Fault::Handles(store.data().limits().handles));
+        }
+        let says = |words: &str| error.chain().any(|cause| cause.to_string().contains(words));
+        if says(TOO_MANY_INSTANCES) {
+            return self.broken(Fault::Instances(store.data().limits().instances));
+        }
+        if says(TOO_MUCH_AT_ONCE) {
+            let limit = store.data().limits().bytes_per_call;
             return self.broken(Fault::Oversized { what: "one call".to_owned(), limit });
         }
         match error.downcast_ref::<Trap>() {

@@ -73,6 +73,9 @@ pub(super) fn description(description: wit::Description) -> Description {
                 wit::Promise::DataSurvivesStop => "data-survives-stop",
                 wit::Promise::DataSurvivesRemoval => "data-survives-removal",
                 wit::Promise::DataSurvivesKill => "data-survives-kill",
+                wit::Promise::Snapshots => "snapshots",
+                wit::Promise::RebootEmpties => "reboot-empties",
+                wit::Promise::NothingSurvivesStop => "nothing-survives-stop",
                 wit::Promise::EndpointSurvivesReboot => "endpoint-survives-reboot",
             })
             .collect(),

@@ -23,6 +23,19 @@ pub enum PolicyError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file is not the one that the manifest pins.
+    #[error(
+        "policy {}: has the SHA-256 {found} and not the pinned {wanted}; fetch it anew, or pin this one",
+        path.display()
+    )]
+    OtherContent {
+        /// Which file.
+        path: PathBuf,
+        /// Its SHA-256, in hex.
+        found: String,
+        /// The one that the manifest gives.
+        wanted: String,
+    },
     /// The file is no WebAssembly component.
     #[error("policy {}: {reason}", path.display())]
     NotAComponent {

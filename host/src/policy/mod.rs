@@ -3,13 +3,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
-use wasmtime_wasi_config::WasiConfig;
+use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
 use crate::capabilities::OperationState;
+use crate::error::Error;
+use crate::grants::Grants;
+use crate::manifest::{Manifest, PolicySource};
 use crate::ownership::hex;
 use crate::types::Description;
 
@@ -20,12 +24,14 @@ mod convert;
 mod epochs;
 mod error;
 pub(crate) mod limits;
+mod wasi;
 
 pub(crate) use call::{Request, Response};
 pub use compiled::CodeOrigin;
 pub(crate) use compiled::CompiledCache;
 pub use error::PolicyError;
 pub use limits::Limits;
+pub(crate) use wasi::{LogBudget, Wasi};
 
 use bindings::PolicyPre;
 use epochs::Ticker;
@@ -34,8 +40,43 @@ use epochs::Ticker;
 const LIFECYCLE: &str = "fakecloud:elasticache/lifecycle";
 /// The version of the contract that this host speaks.
 pub const WIT_VERSION: &str = "0.1.0";
+/// How long a policy that is looked at may take to say what it is.
+const DESCRIBING: Duration = Duration::from_secs(10);
 /// Operations that compute or wait at once; more wait for their turn.
 const CONCURRENT: u32 = 128;
+
+/// What an environment gives to its policy.
+pub(crate) struct Terms {
+    pub(crate) grants: Grants,
+    pub(crate) limits: Limits,
+    /// The policy's settings.
+    pub(crate) config: WasiConfigVariables,
+}
+
+impl Terms {
+    pub(crate) fn of(manifest: Manifest) -> Self {
+        let Manifest { grants, limits, config, .. } = manifest;
+        Self { grants, limits: limits.within_a_clock(), config: config.0.into_iter().collect() }
+    }
+}
+
+/// A policy with what its environment gives to it: what is swapped as one.
+pub(crate) struct Active {
+    pub(crate) policy: Policy,
+    pub(crate) terms: Arc<Terms>,
+}
+
+impl Active {
+    /// Loads the policy of a manifest. Takes a core for as long as compiling lasts, unless `cache` has it.
+    pub(crate) fn load(manifest: Manifest, cache: &CompiledCache) -> Result<Self, PolicyError> {
+        Ok(Self { policy: Policy::load(&manifest.policy, cache)?, terms: Arc::new(Terms::of(manifest)) })
+    }
+
+    /// What the policy says of itself. Needs no engine.
+    pub(crate) async fn describe(&self) -> Result<Description, Error> {
+        self.policy.describe(Arc::clone(&self.terms)).await
+    }
+}
 
 /// A policy that is ready to run operations.
 #[derive(Clone)]
@@ -61,6 +102,10 @@ pub struct PolicyInfo {
     pub imports: Vec<String>,
     /// The interfaces that it exports, with their versions.
     pub exports: Vec<String>,
+    /// Bytes that the largest linear memory of an instance starts with; `None` if the component does not tell.
+    pub initial_memory: Option<u64>,
+    /// Whether the same observations always lead to the same calls: it imports neither clocks nor randomness.
+    pub deterministic: bool,
     /// What it says of itself; `None` if it broke off saying so.
     pub description: Option<Description>,
 }
@@ -69,13 +114,15 @@ pub struct PolicyInfo {
 fn engine() -> Result<Engine, PolicyError> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(CONCURRENT)
-        .total_core_instances(CONCURRENT * 4)
-        .total_memories(CONCURRENT)
-        .total_tables(CONCURRENT * 4)
+        .total_core_instances(CONCURRENT * 32)
+        .total_memories(CONCURRENT * 2)
+        .total_tables(CONCURRENT * 8)
         .total_stacks(CONCURRENT)
-        .max_memories_per_component(1)
+        .max_core_instances_per_component(200)
+        .max_memories_per_component(8)
+        .max_tables_per_component(32)
         .max_memory_size(Limits::MAX_MEMORY)
-        .table_elements(100_000);
+        .table_elements(Limits::MAX_TABLES);
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -87,7 +134,9 @@ fn engine() -> Result<Engine, PolicyError> {
     Engine::new(&config).map_err(|error| PolicyError::Engine(format!("{error:#}")))
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<OperationState>> {
+/// All that a component with these imports may be linked with. WASI is left out where it is not asked for, since
+/// linking all of it takes its time.
+fn linker(engine: &Engine, imports: &[String]) -> wasmtime::Result<Linker<OperationState>> {
     use bindings::fakecloud::elasticache::{docker, exec, kube, logging, probes, snapshots, types};
 
     struct State;
@@ -104,28 +153,33 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<OperationState>> {
     exec::add_to_linker::<_, State>(&mut linker, |state| state)?;
     logging::add_to_linker::<_, State>(&mut linker, |state| state)?;
     wasmtime_wasi_config::add_to_linker(&mut linker, |state: &mut OperationState| {
-        WasiConfig::from(&state.config)
+        WasiConfig::from(&state.terms.config)
     })?;
+    if wasi::is_imported(imports) {
+        wasi::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }
 
 impl Policy {
     /// Reads, checks and prepares a component. Takes a core for as long as compiling lasts, unless `cache`
     /// has it.
-    pub(crate) fn load(path: &Path, cache: &CompiledCache) -> Result<Self, PolicyError> {
-        let wasm = read(path)?;
+    pub(crate) fn load(source: &PolicySource, cache: &CompiledCache) -> Result<Self, PolicyError> {
+        let (path, wasm) = read_source(source)?;
+        let path = path.as_path();
         let engine = engine()?;
         let prepare = |error: wasmtime::Error| PolicyError::Prepare {
             path: path.to_owned(),
             message: format!("{error:#}"),
         };
         let (component, _) = cache.load(&engine, &wasm).map_err(prepare)?;
-        check_exports(path, &names(&engine, &component).1)?;
+        let (imports, exports) = names(&engine, &component);
+        check_exports(path, &exports)?;
         let link = |error: wasmtime::Error| PolicyError::Link {
             path: path.to_owned(),
             message: format!("{error:#}"),
         };
-        let pre = linker(&engine).map_err(prepare)?.instantiate_pre(&component).map_err(link)?;
+        let pre = linker(&engine, &imports).map_err(prepare)?.instantiate_pre(&component).map_err(link)?;
         Ok(Self {
             path: path.into(),
             pre: PolicyPre::new(pre).map_err(link)?,
@@ -140,7 +194,18 @@ impl Policy {
 /// # Errors
 /// [`PolicyError`] if the file is no policy for this host.
 pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
-    let wasm = read(path)?;
+    inspect_source(&PolicySource::file(path)).await
+}
+
+/// As [`inspect_policy`], for the component that a manifest names; one that is pinned is held to it.
+///
+/// # Errors
+/// [`PolicyError`] if the file is no policy for this host, or not the one that is pinned.
+pub async fn inspect_source(source: &PolicySource) -> Result<PolicyInfo, PolicyError> {
+    // What it says of itself needs no grant, and whatever time and memory it takes.
+    let limits = Limits { memory: Limits::MAX_MEMORY, guest_time: DESCRIBING, ..Limits::default() };
+    let (path, wasm) = read_source(source)?;
+    let path = path.as_path();
     let engine = engine()?;
     let component = wasmtime::component::Component::from_binary(&engine, &wasm)
         .map_err(|error| PolicyError::Prepare { path: path.to_owned(), message: format!("{error:#}") })?;
@@ -148,7 +213,9 @@ pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
     let wit_version = check_exports(path, &exports)?;
     let link =
         |error: wasmtime::Error| PolicyError::Link { path: path.to_owned(), message: format!("{error:#}") };
-    let pre = linker(&engine).and_then(|linker| linker.instantiate_pre(&component)).map_err(link)?;
+    let pre =
+        linker(&engine, &imports).and_then(|linker| linker.instantiate_pre(&component)).map_err(link)?;
+    let deterministic = wasi::is_deterministic(&imports);
     let policy = Policy {
         path: path.into(),
         pre: PolicyPre::new(pre).map_err(link)?,
@@ -162,8 +229,40 @@ pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
         wit_version,
         imports,
         exports,
-        description: policy.describe().await.ok(),
+        initial_memory: initial_memory(&component),
+        deterministic,
+        description: policy
+            .describe(Arc::new(Terms::of(Manifest { limits, ..Manifest::default() })))
+            .await
+            .ok(),
     })
+}
+
+/// Bytes of the largest memory at the start, as far as that can be told without running it.
+fn initial_memory(component: &wasmtime::component::Component) -> Option<u64> {
+    const PAGE: u64 = 64 << 10;
+    let required = component.resources_required()?;
+    Some(required.max_initial_memory_size.unwrap_or(0) * PAGE)
+}
+
+/// The component of a manifest, if it is the one that is pinned.
+fn read_source(source: &PolicySource) -> Result<(PathBuf, Vec<u8>), PolicyError> {
+    let path = match &source.component {
+        Some(path) => path.clone(),
+        None => default_file()?,
+    };
+    let wasm = read(&path)?;
+    check_sha256(&path, &wasm, source)?;
+    Ok((path, wasm))
+}
+
+fn check_sha256(path: &Path, wasm: &[u8], source: &PolicySource) -> Result<(), PolicyError> {
+    let Some(wanted) = &source.sha256 else { return Ok(()) };
+    let found = hex(&Sha256::digest(wasm));
+    if found == wanted.as_str() {
+        return Ok(());
+    }
+    Err(PolicyError::OtherContent { path: path.to_owned(), found, wanted: wanted.as_str().to_owned() })
 }
 
 /// The file's bytes, if they look like a component at all.

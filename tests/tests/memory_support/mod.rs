@@ -26,18 +26,30 @@ pub fn durable() -> PathBuf {
     built("FAKECLOUD_ELASTICACHE_POLICY", "policies/durable.wasm")
 }
 
-/// The policy that misbehaves.
-pub fn hostile() -> PathBuf {
-    built("HOSTILE_POLICY", "test-policies/hostile.wasm")
+/// A shipped policy, its manifest beside it.
+pub fn policy(name: &str) -> PathBuf {
+    durable().with_file_name(format!("{name}.wasm"))
+}
+
+/// A policy that misbehaves, by the name of its file in `tests/hostile/examples`.
+pub fn hostile(name: &str) -> PathBuf {
+    there(named("HOSTILE_POLICIES", "test-policies").join(format!("{name}.wasm")))
 }
 
 /// What `cargo xtask test` names, or else has built.
 fn built(variable: &str, place: &str) -> PathBuf {
-    let path = match std::env::var_os(variable) {
+    there(named(variable, place))
+}
+
+fn named(variable: &str, place: &str) -> PathBuf {
+    match std::env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         // The folder that `target/tmp` lies in.
         None => Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("debug").join(place),
-    };
+    }
+}
+
+fn there(path: PathBuf) -> PathBuf {
     assert!(path.is_file(), "{} is missing; `cargo xtask test` builds it", path.display());
     path
 }

@@ -21,6 +21,7 @@ Examples:
   cachehost reboot sessions                            same endpoint, same data
   cachehost ls --json | jq -r '.[].endpoint.address'   for programs
   cachehost down sessions --delete-data                remove it, and all it held
+  cachehost up sessions --env ci.toml                  with another policy, and what that is granted
 
 Exit codes:
   0  done                          3  no container engine reachable
@@ -35,33 +36,33 @@ CACHEHOST_LOG sets what is logged to stderr, such as `debug` (default: warn; wit
 const GLOBAL: &str = "Options of every command";
 
 /// Options and the variables that stand in for them.
-const VARIABLES: [(&str, &str); 3] = [
-    ("backend", "FAKECLOUD_ELASTICACHE_BACKEND"),
-    ("policy", "FAKECLOUD_ELASTICACHE_POLICY"),
-    ("instance", "FAKECLOUD_ELASTICACHE_INSTANCE"),
-];
+const VARIABLES: [(&str, &str); 2] =
+    [("instance", "FAKECLOUD_ELASTICACHE_INSTANCE"), ("env", "FAKECLOUD_ELASTICACHE_ENV")];
 
 /// Redis, valkey and memcached caches as ElastiCache has them, in containers on this machine. Keeps no
 /// state of its own: what one invocation starts, the next one finds
 #[derive(Debug, Parser)]
 #[command(name = "cachehost", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
-    /// What runs the containers; `docker` is Docker or Podman
-    #[arg(
-        long, global = true, help_heading = GLOBAL, value_name = "BACKEND", default_value = "docker",
-        env = VARIABLES[0].1, hide_env_values = true, value_parser = backend
-    )]
-    pub(crate) backend: Backend,
-
-    /// The policy component to run [default: policies/durable.wasm beside this program]
+    /// The environment's manifest: policy, grants, limits, settings [default: what `durable` needs on Docker]
     #[arg(
         long,
         global = true,
         help_heading = GLOBAL,
-        value_name = "FILE.wasm",
+        value_name = "FILE.toml",
         env = VARIABLES[1].1,
         hide_env_values = true
     )]
+    pub(crate) env: Option<PathBuf>,
+
+    /// What runs the containers: `docker`, which is Docker or Podman, or `podman` [default: the environment's, else
+    /// FAKECLOUD_ELASTICACHE_BACKEND, else docker]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "BACKEND", value_parser = backend)]
+    pub(crate) backend: Option<Backend>,
+
+    /// The policy component to run [default: the environment's, else FAKECLOUD_ELASTICACHE_POLICY, else
+    /// policies/durable.wasm beside this program]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE.wasm")]
     pub(crate) policy: Option<PathBuf>,
 
     /// Whose caches these are: those of other instances are neither seen nor touched
@@ -71,7 +72,7 @@ pub(crate) struct Cli {
         help_heading = GLOBAL,
         value_name = "NAME",
         default_value = "cachehost",
-        env = VARIABLES[2].1,
+        env = VARIABLES[0].1,
         hide_env_values = true
     )]
     pub(crate) instance: String,
@@ -80,12 +81,13 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "SCOPE")]
     pub(crate) scope: Option<String>,
 
-    /// Longest time that one operation may take, in seconds, fetching an image not counted
+    /// Longest time that one operation may take, in seconds, fetching an image not counted [default: the
+    /// environment's; without one 120]
     #[arg(
-        long, global = true, help_heading = GLOBAL, value_name = "SECS", default_value_t = 120,
+        long, global = true, help_heading = GLOBAL, value_name = "SECS",
         value_parser = clap::value_parser!(u64).range(1..=86_400)
     )]
-    pub(crate) timeout: u64,
+    pub(crate) timeout: Option<u64>,
 
     /// Print one JSON document on stdout; errors, too, as JSON, on stderr
     #[arg(long, global = true, help_heading = GLOBAL)]
@@ -142,6 +144,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Look at environments' manifests
+    Env {
+        #[command(subcommand)]
+        command: EnvCommand,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -180,12 +187,24 @@ impl Up {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Show what a policy component is, imports, exports and promises; needs no engine
+    /// Show what a policy component is, promises, imports and exports, and what --env grants of it; needs no engine
     Inspect {
         /// The component
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EnvCommand {
+    /// Check a manifest and its component, and say in words what they allow; needs no engine
+    Check {
+        /// The manifest
+        #[arg(value_name = "FILE.toml")]
+        file: PathBuf,
+    },
+    /// Print the manifest of the default environment, to begin one's own with
+    Default,
 }
 
 /// What the command line came to.

@@ -1,16 +1,18 @@
 //! From a command to what came of it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use elasticache_host::{
-    Cache, CacheExec, CacheKey, CacheSpec, Error, PolicyInfo, Restore, Runtime, SharedProgress, SnapshotInfo,
-    inspect_policy,
+    Cache, CacheExec, CacheKey, CacheSpec, Error, Grants, Manifest, PolicyInfo, Restore, Runtime,
+    SharedProgress, SnapshotInfo, check_exec_arguments, inspect_policy, inspect_source,
 };
 
-use crate::args::{Cli, Command, PolicyCommand, Up};
+use crate::args::{Cli, Command, EnvCommand, PolicyCommand, Up};
 use crate::failure::{Failure, Files};
 
 /// What a command came to.
+#[allow(clippy::large_enum_variant, reason = "there is one of them, once")]
 pub(crate) enum Outcome {
     /// A cache, as it is now.
     Cache(Cache),
@@ -36,9 +38,16 @@ pub(crate) enum Outcome {
     },
     /// The names of what was removed.
     Reap(Vec<String>),
-    /// A policy component.
-    Policy(PolicyInfo),
+    /// A policy component, under what an environment grants.
+    Policy(PolicyInfo, Grants),
+    /// An environment, and the component that it names.
+    Environment(PathBuf, Box<Manifest>, Box<PolicyInfo>),
+    /// A manifest's text.
+    Text(&'static str),
 }
+
+/// Seconds for an operation where no environment says otherwise: somebody is waiting.
+const TIMEOUT: u64 = 120;
 
 /// Runs one command to its end.
 pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, Failure> {
@@ -64,6 +73,8 @@ pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, F
         }
         Command::Exec { id, args } => {
             let key = key(id)?;
+            check_exec_arguments(args)
+                .map_err(|invalid| Failure::of(&Error::Invalid(invalid), Files::Input))?;
             done(runtime(&cli, progress).await?.exec(&key, args).await, Outcome::Exec, &cli)
         }
         Command::Snapshot { id, file } => {
@@ -80,26 +91,55 @@ pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, F
         }
         Command::Reap => done(runtime(&cli, progress).await?.reap().await, Outcome::Reap, &cli),
         Command::Policy { command: PolicyCommand::Inspect { file } } => {
-            done(inspect_policy(file).await.map_err(Error::Policy), Outcome::Policy, &cli)
+            let grants = environment(&cli)?.map_or_else(Grants::standard, |manifest| manifest.grants);
+            let found = inspect_policy(file).await.map_err(Error::Policy);
+            done(found, |policy| Outcome::Policy(policy, grants), &cli)
         }
+        Command::Env { command: EnvCommand::Check { file } } => {
+            let checked = async {
+                let manifest = Manifest::read(file)?;
+                let policy = inspect_source(&manifest.policy).await?;
+                Ok(Outcome::Environment(file.clone(), Box::new(manifest), Box::new(policy)))
+            };
+            done(checked.await, |outcome| outcome, &cli)
+        }
+        Command::Env { command: EnvCommand::Default } => Ok(Outcome::Text(Manifest::standard_text())),
     }
 }
 
 async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure> {
-    let mut builder = Runtime::builder()
-        .backend(cli.backend)
-        .instance(&cli.instance)
-        .timeout(Duration::from_secs(cli.timeout))
-        .progress(progress);
+    let mut builder = Runtime::builder().instance(&cli.instance).progress(progress);
+    let environment = environment(cli)?;
+    let timeout = cli.timeout.or(environment.is_none().then_some(TIMEOUT));
+    if let Some(manifest) = environment {
+        builder = builder.environment(manifest);
+    }
+    if let Some(backend) = cli.backend {
+        builder = builder.backend(backend);
+    }
+    if let Some(seconds) = timeout {
+        builder = builder.timeout(Duration::from_secs(seconds));
+    }
     if let Some(file) = &cli.policy {
         builder = builder.policy_file(file);
     }
-    // The only file that is read here is the policy.
+    // The files that are read here are the policy and the environment.
     builder.build().await.map_err(|error| Failure::of(&error, Files::Input))
+}
+
+/// The environment that was named, if one was.
+fn environment(cli: &Cli) -> Result<Option<Manifest>, Failure> {
+    let read = |path: &PathBuf| {
+        Manifest::read(path).map_err(|error| Failure::of(&Error::Manifest(error), Files::Input))
+    };
+    cli.env.as_ref().map(read).transpose()
 }
 
 fn spec(key: CacheKey, up: &Up) -> Result<CacheSpec, Failure> {
     let restore = up.from.clone().map(|path| Restore { path, replace: up.replace_data });
+    if let Some(restore) = &restore {
+        restore.check_file().map_err(|error| Failure::of(&error, Files::Input))?;
+    }
     Ok(CacheSpec {
         version: up.engine_version.clone(),
         tags: up.tags()?,

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use elasticache_host::{Cache, Description};
+use elasticache_host::{Cache, Description, Grants, Limits, Manifest, PolicyInfo};
 use serde::Serialize;
 
 use crate::commands::Outcome;
@@ -11,6 +11,7 @@ use crate::failure::Failure;
 /// What a command came to.
 #[derive(Serialize)]
 #[serde(untagged)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them, once")]
 pub(crate) enum Document<'a> {
     Cache(CacheDocument<'a>),
     Caches(Vec<CacheDocument<'a>>),
@@ -34,14 +35,18 @@ pub(crate) enum Document<'a> {
     Reap {
         removed: &'a [String],
     },
-    Policy {
+    Policy(PolicyDocument<'a>),
+    Environment {
         path: Cow<'a, str>,
-        size: u64,
-        sha256: &'a str,
-        wit_version: &'a str,
-        imports: &'a [String],
-        exports: &'a [String],
-        description: Option<DescriptionDocument<'a>>,
+        backend: &'static str,
+        policy: PolicyDocument<'a>,
+        grants: GrantsDocument,
+        limits: LimitsDocument,
+        /// Their names: values may be nobody else's affair.
+        settings: Vec<&'a str>,
+    },
+    Manifest {
+        manifest: &'a str,
     },
     Error {
         error: ErrorDocument<'a>,
@@ -66,6 +71,52 @@ pub(crate) struct CacheDocument<'a> {
 pub(crate) struct EndpointDocument<'a> {
     address: &'a str,
     port: u16,
+}
+
+/// A policy component, and what becomes of its imports.
+#[derive(Serialize)]
+pub(crate) struct PolicyDocument<'a> {
+    path: Cow<'a, str>,
+    size: u64,
+    sha256: &'a str,
+    wit_version: &'a str,
+    /// Bytes; null if the component does not tell.
+    initial_memory: Option<u64>,
+    deterministic: bool,
+    imports: &'a [String],
+    /// In the order of `imports`: `granted`, `free` or `denied`.
+    access: Vec<&'static str>,
+    exports: &'a [String],
+    description: Option<DescriptionDocument<'a>>,
+}
+
+/// What a policy may do.
+#[derive(Serialize)]
+pub(crate) struct GrantsDocument {
+    capabilities: Vec<&'static str>,
+    images: Vec<String>,
+    volumes: bool,
+    exec: Vec<String>,
+    publish: Vec<String>,
+    namespaces: Vec<String>,
+    labels: Vec<String>,
+}
+
+/// What an operation may use; times in milliseconds, sizes in bytes.
+#[derive(Serialize)]
+pub(crate) struct LimitsDocument {
+    memory: usize,
+    tables: usize,
+    instances: usize,
+    guest_time: u128,
+    host_calls: u64,
+    bytes_per_call: usize,
+    bytes_total: usize,
+    handles: usize,
+    log_bytes: usize,
+    wall_time: u128,
+    pull: u128,
+    cleanup: u128,
 }
 
 /// What a policy says of itself.
@@ -118,15 +169,67 @@ impl<'a> From<&'a Outcome> for Document<'a> {
                 data_deleted: data_deleted.unwrap_or(false),
             },
             Outcome::Reap(removed) => Document::Reap { removed },
-            Outcome::Policy(policy) => Document::Policy {
-                path: policy.path.to_string_lossy(),
-                size: policy.size,
-                sha256: &policy.sha256,
-                wit_version: &policy.wit_version,
-                imports: &policy.imports,
-                exports: &policy.exports,
-                description: policy.description.as_ref().map(Into::into),
-            },
+            Outcome::Policy(policy, grants) => Document::Policy(policy_document(policy, grants)),
+            Outcome::Environment(path, manifest, policy) => {
+                let Manifest { backend, grants, limits, config, .. } = manifest.as_ref();
+                Document::Environment {
+                    path: path.to_string_lossy(),
+                    backend: backend.as_str(),
+                    policy: policy_document(policy, grants),
+                    grants: grants.into(),
+                    limits: limits.into(),
+                    settings: config.0.keys().map(String::as_str).collect(),
+                }
+            }
+            Outcome::Text(manifest) => Document::Manifest { manifest },
+        }
+    }
+}
+
+fn policy_document<'a>(policy: &'a PolicyInfo, grants: &Grants) -> PolicyDocument<'a> {
+    PolicyDocument {
+        path: policy.path.to_string_lossy(),
+        size: policy.size,
+        sha256: &policy.sha256,
+        wit_version: &policy.wit_version,
+        initial_memory: policy.initial_memory,
+        deterministic: policy.deterministic,
+        imports: &policy.imports,
+        access: policy.imports.iter().map(|import| grants.access(import).as_str()).collect(),
+        exports: &policy.exports,
+        description: policy.description.as_ref().map(Into::into),
+    }
+}
+
+impl From<&Grants> for GrantsDocument {
+    fn from(grants: &Grants) -> Self {
+        Self {
+            capabilities: grants.capabilities.iter().map(|capability| capability.as_str()).collect(),
+            images: grants.images.iter().map(ToString::to_string).collect(),
+            volumes: grants.volumes,
+            exec: grants.exec.iter().cloned().collect(),
+            publish: grants.publish.iter().map(ToString::to_string).collect(),
+            namespaces: grants.namespaces.iter().map(ToString::to_string).collect(),
+            labels: grants.labels.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl From<&Limits> for LimitsDocument {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            memory: limits.memory,
+            tables: limits.tables,
+            instances: limits.instances,
+            guest_time: limits.guest_time.as_millis(),
+            host_calls: limits.host_calls,
+            bytes_per_call: limits.bytes_per_call,
+            bytes_total: limits.bytes_total,
+            handles: limits.handles,
+            log_bytes: limits.log_bytes,
+            wall_time: limits.wall_time.as_millis(),
+            pull: limits.pull.as_millis(),
+            cleanup: limits.cleanup.as_millis(),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Failure {
     /// The runtime said so.
     pub(crate) fn of(error: &Error, files: Files) -> Self {
         let exit = match error {
-            Error::Invalid(_) | Error::Policy(_) => USAGE,
+            Error::Invalid(_) | Error::Policy(_) | Error::Manifest(_) => USAGE,
             Error::File { .. } if files == Files::Input => USAGE,
             Error::Unavailable { .. } => UNAVAILABLE,
             Error::Denied { .. } => DENIED,

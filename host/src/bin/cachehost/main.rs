@@ -11,6 +11,7 @@ use elasticache_host::SharedProgress;
 mod args;
 mod commands;
 mod documents;
+mod explain;
 mod failure;
 mod logging;
 mod output;

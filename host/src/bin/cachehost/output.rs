@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
-use elasticache_host::{Cache, Description, Engine, PolicyInfo};
+use elasticache_host::{Access, Cache, Description, Engine, Grants, PolicyInfo};
 
 use crate::commands::Outcome;
 use crate::documents::Document;
+use crate::explain;
 use crate::failure::{Failure, one_line};
 
 /// As much of a container's id as the container engine's own lists show.
@@ -111,7 +112,9 @@ pub(crate) fn text(outcome: &Outcome) -> String {
         Outcome::Reap(removed) => {
             removed.iter().fold(String::new(), |text, name| text + &one_line(name) + "\n")
         }
-        Outcome::Policy(policy) => policy_text(policy),
+        Outcome::Policy(policy, grants) => policy_text(policy, grants),
+        Outcome::Environment(path, manifest, policy) => table(explain::environment(path, manifest, policy)),
+        Outcome::Text(text) => (*text).to_owned(),
     }
 }
 
@@ -176,21 +179,37 @@ fn or_dash(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-fn policy_text(policy: &PolicyInfo) -> String {
+fn policy_text(policy: &PolicyInfo, grants: &Grants) -> String {
     let mut rows = vec![
         ("file", policy.path.to_string_lossy().into_owned()),
         ("size", format!("{} bytes", policy.size)),
         ("sha256", policy.sha256.clone()),
         ("interface", policy.wit_version.clone()),
+        (
+            "memory",
+            policy.initial_memory.map_or("unknown".to_owned(), |bytes| format!("{bytes} bytes at the start")),
+        ),
+        (
+            "deterministic",
+            if policy.deterministic { "yes" } else { "no: it imports clocks or randomness" }.to_owned(),
+        ),
     ];
     if let Some(description) = &policy.description {
         rows.push(("policy", format!("{} {}", description.name, description.version)));
         rows.push(("summary", description.summary.clone()));
         rows.push(("engines", engines(description).join(", ")));
         rows.push(("backends", description.backends.join(", ")));
-        rows.push(("promises", description.promises.join(", ")));
+        rows.push(("promises", or_dash(&description.promises.join(", "))));
     }
-    rows.extend(policy.imports.iter().map(|name| ("imports", name.clone())));
+    rows.extend(policy.imports.iter().map(|name| {
+        (
+            "imports",
+            match grants.access(name) {
+                Access::Free => name.clone(),
+                access => format!("{name} ({})", access.as_str()),
+            },
+        )
+    }));
     rows.extend(policy.exports.iter().map(|name| ("exports", name.clone())));
     table(rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect())
 }
@@ -201,6 +220,7 @@ fn short(handle: &str) -> String {
     if is_container_id { handle[..SHORT_HANDLE].to_owned() } else { handle.to_owned() }
 }
 
+/// Cells in columns, without what a terminal would obey.
 fn table(mut rows: Vec<Vec<String>>) -> String {
     let mut widths = Vec::new();
     for row in &mut rows {

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::io;
 
 use elasticache_host::{
-    Cache, CacheExec, CacheKey, CacheState, Description, Endpoint, Engine, Error, InvalidInput, PolicyInfo,
-    SnapshotInfo,
+    Cache, CacheExec, CacheKey, CacheState, Description, Endpoint, Engine, Error, Grants, InvalidInput,
+    PolicyInfo, SnapshotInfo,
 };
 
 use crate::args::{self, Cli, Command, Parsed, PolicyCommand};
@@ -62,9 +62,9 @@ fn the_command_line_is_consistent() {
 fn options_have_their_defaults_and_may_follow_the_command() {
     // The environment's variables may be set where tests run, so only options without one are looked at.
     let cli = parsed("up a");
-    assert_eq!((cli.timeout, cli.json, cli.scope), (120, false, None));
+    assert_eq!((cli.timeout, cli.json, cli.scope), (None, false, None));
     let cli = parsed("up a --timeout 5 --json --scope eu --instance mine --policy p.wasm --backend docker");
-    assert_eq!((cli.timeout, cli.json, cli.scope.as_deref()), (5, true, Some("eu")));
+    assert_eq!((cli.timeout, cli.json, cli.scope.as_deref()), (Some(5), true, Some("eu")));
     assert_eq!((cli.instance.as_str(), cli.policy), ("mine", Some("p.wasm".into())));
     assert_eq!(parsed("--scope eu ls").scope.as_deref(), Some("eu"));
 }
@@ -217,14 +217,18 @@ fn the_other_documents_are_as_documented() {
         size: 7,
         sha256: "ab".to_owned(),
         wit_version: "0.1.0".to_owned(),
-        imports: vec!["i".to_owned()],
+        imports: vec!["i".to_owned(), "fakecloud:elasticache/kube@0.1.0".to_owned()],
         exports: Vec::new(),
+        initial_memory: Some(65536),
+        deterministic: true,
         description: Some(description),
     };
     assert_eq!(
-        json(&Outcome::Policy(policy)),
+        json(&Outcome::Policy(policy, Grants::standard())),
         concat!(
-            r#"{"path":"p.wasm","size":7,"sha256":"ab","wit_version":"0.1.0","imports":["i"],"exports":[],"#,
+            r#"{"path":"p.wasm","size":7,"sha256":"ab","wit_version":"0.1.0","initial_memory":65536,"#,
+            r#""deterministic":true,"imports":["i","fakecloud:elasticache/kube@0.1.0"],"#,
+            r#""access":["free","denied"],"exports":[],"#,
             r#""description":{"name":"durable","version":"0.1.0","summary":"Keeps data.","engines":["redis"],"#,
             r#""backends":["docker"],"promises":["stable-endpoint"]}}"#,
             "\n"

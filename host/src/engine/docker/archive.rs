@@ -106,7 +106,7 @@ fn append_all(
         let parents: Vec<PathBuf> = Path::new(&file.path).ancestors().skip(1).map(PathBuf::from).collect();
         for parent in parents.into_iter().rev().filter(|parent| !parent.as_os_str().is_empty()) {
             if made.insert(parent.clone()) {
-                let mut header = header(EntryType::Directory, 0o755, 0, now);
+                let mut header = header(EntryType::Directory, 0o777, 0, now);
                 builder.append_data(&mut header, parent, io::empty())?;
             }
         }
@@ -238,7 +238,7 @@ mod tests {
                 (entry.path().unwrap().display().to_string(), entry.header().mode().unwrap())
             })
             .collect();
-        let expected = [("a", 0o755), ("a/b", 0o755), ("a/b/1", 0o644), ("a/2", 0o644), ("3", 0o644)];
+        let expected = [("a", 0o777), ("a/b", 0o777), ("a/b/1", 0o644), ("a/2", 0o644), ("3", 0o644)];
         assert_eq!(seen, expected.map(|(path, mode)| (path.to_owned(), mode)));
     }
 

@@ -48,7 +48,12 @@ pub(super) fn create_body(spec: &ContainerSpec) -> ContainerCreateBody {
         target: Some(target.clone()),
         ..Mount::default()
     });
-    host.mounts = Some(mounts.collect());
+    let in_memory = spec.tmpfs.iter().map(|target| Mount {
+        typ: Some(MountType::TMPFS),
+        target: Some(target.clone()),
+        ..Mount::default()
+    });
+    host.mounts = Some(mounts.chain(in_memory).collect());
     body.host_config = Some(host);
     body
 }

@@ -63,6 +63,26 @@ impl Docker {
         Docker::detect_with(|name| std::env::var(name).ok()).await
     }
 
+    /// As [`Docker::detect`], and nothing but Podman will do.
+    ///
+    /// # Errors
+    /// The same, also if `FAKECLOUD_CONTAINER_CLI` names another one.
+    pub async fn detect_podman() -> Result<Docker, EngineError> {
+        Docker::detect_with(|name| match (name, std::env::var(name).ok().filter(|value| !value.is_empty())) {
+            ("FAKECLOUD_CONTAINER_CLI", None) => Some("podman".to_owned()),
+            (_, value) => value,
+        })
+        .await
+        .and_then(|docker| match docker.kind {
+            Kind::Podman => Ok(docker),
+            Kind::Docker => Err(EngineError::Unavailable {
+                object: "any container".to_owned(),
+                message: "Podman is asked for, and FAKECLOUD_CONTAINER_CLI names Docker; unset one"
+                    .to_owned(),
+            }),
+        })
+    }
+
     /// As [`Docker::detect`], with another environment than the process's own.
     ///
     /// # Errors

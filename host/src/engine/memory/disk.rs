@@ -27,7 +27,7 @@ pub(super) fn normal(path: &str) -> Option<String> {
 }
 
 /// `path` relative to `folder`; empty for the folder itself, `None` if it is not below it.
-fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
+pub(super) fn below<'p>(path: &'p str, folder: &str) -> Option<&'p str> {
     let rest = path.strip_prefix(folder.trim_end_matches('/'))?;
     if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
 }

@@ -229,6 +229,7 @@ impl MemoryEngine {
             labels: owned(labels),
             publish: None,
             mounts: Vec::new(),
+            tmpfs: Vec::new(),
             restart: RestartPolicy::Never,
             stop_grace: 10,
         })?;

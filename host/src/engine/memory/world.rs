@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::Call;
-use super::disk::{Disk, Files};
+use super::disk::{self, Disk, Files};
 use super::options::program;
 use super::server::Server;
 use crate::engine::{
@@ -107,6 +107,8 @@ impl Held {
     fn end(&mut self, code: i32) {
         self.state = ContainerState::Exited;
         self.server = None;
+        let in_memory = &self.spec.tmpfs;
+        self.own.retain(|path, _| !in_memory.iter().any(|folder| disk::below(path, folder).is_some()));
         self.ends.send_modify(|(count, last)| {
             *count += 1;
             *last = code;

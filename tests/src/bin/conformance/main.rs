@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use conformance::corpus;
 use conformance::verdict::{Line, Outcome, Verdict, judge};
 use conformance::world::World;
+use elasticache_host::{Manifest, PolicySource};
 
 /// Runs the corpus of scenarios against a policy component, one line each, and gives a verdict.
 ///
@@ -17,9 +18,12 @@ use conformance::world::World;
 #[derive(Debug, Parser)]
 #[command(name = "conformance", version)]
 struct Args {
-    /// The component. Default: the shipped policy, `durable`.
-    #[arg(long, value_name = "FILE.wasm", env = "FAKECLOUD_ELASTICACHE_POLICY")]
-    policy: PathBuf,
+    /// The component. Default: the environment's, else the shipped policy, `durable`.
+    #[arg(long, value_name = "FILE.wasm")]
+    policy: Option<PathBuf>,
+    /// The environment's manifest. Default: what `durable` needs on Docker.
+    #[arg(long, value_name = "FILE.toml")]
+    env: Option<PathBuf>,
     /// Where the scenarios run.
     #[arg(long, value_enum, default_value_t = Backend::Memory)]
     backend: Backend,
@@ -49,7 +53,14 @@ async fn main() -> Result<ExitCode> {
         Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
     };
     let world = || docker.clone().unwrap_or_else(World::memory);
-    let lines = judge(scenarios, world, &args.policy, args.at_once.max(1), show).await?;
+    let mut environment = match &args.env {
+        Some(path) => Manifest::read(path)?,
+        None => Manifest::standard(),
+    };
+    if let Some(path) = args.policy {
+        environment.policy = PolicySource::file(path);
+    }
+    let lines = judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
     let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
     let (passed, failed) =
         (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));

@@ -43,6 +43,7 @@ impl Bench {
             labels: owned(&[("a", "1")]),
             publish: Some((LOCAL, Published { container_port: 6379, host_port: port })),
             mounts: vec![("vol".into(), "/data".into())],
+            tmpfs: vec![],
             restart: RestartPolicy::UnlessStopped,
             stop_grace: 10,
         }

@@ -1,0 +1,88 @@
+//! `aws`: what ElastiCache itself does, for tests of applications that must bear it.
+//!
+//! A reboot of a redis or valkey node empties it, as that of a memcached node does, and so does every other end of
+//! the engine. A snapshot is the only way to keep data: what was not saved by one is lost.
+
+#![allow(
+    missing_docs,
+    reason = "the contract's documentation is in wit/; this crate is no library for others"
+)]
+
+use policy_kit::bindings::fakecloud::elasticache::docker::{Container, Volume};
+use policy_kit::bindings::fakecloud::elasticache::types::{
+    Backend, CacheKey, Description, Engine, Error, Operation, Promise,
+};
+use policy_kit::storage::{Staging, Storage};
+use policy_kit::volatile;
+
+pub struct Aws;
+
+impl Storage for Aws {
+    type Before = ();
+
+    const GRACE: u32 = 10;
+    const OPTIONS: &'static [&'static str] = volatile::OPTIONS;
+    const TMPFS: &'static [&'static str] = volatile::TMPFS;
+
+    fn describe() -> Description {
+        Description {
+            name: "aws".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            summary:
+                "As ElastiCache itself: a reboot empties a node of any engine, and a snapshot is the only \
+                      way to keep data."
+                    .to_owned(),
+            engines: vec![Engine::Redis, Engine::Valkey, Engine::Memcached],
+            backends: vec![Backend::Docker],
+            promises: vec![
+                Promise::RebootEmpties,
+                Promise::NothingSurvivesStop,
+                Promise::EndpointSurvivesReboot,
+                Promise::Snapshots,
+            ],
+        }
+    }
+
+    fn folder(_: bool) -> &'static str {
+        volatile::PREPARED
+    }
+
+    fn volume(_: &Operation, _: &CacheKey) -> Result<Option<Volume>, Error> {
+        Ok(None)
+    }
+
+    fn stage(staging: &Staging) -> Result<Option<()>, Error> {
+        match staging.restored {
+            Some(_) => volatile::put_snapshot(staging)?,
+            None => volatile::put_empty(staging.container)?,
+        }
+        Ok(None)
+    }
+
+    fn unstage(_: &Container, (): ()) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// What was loaded once is not to be loaded again, by whatever start.
+    fn loaded(container: &Container) -> Result<(), Error> {
+        volatile::put_empty(container)
+    }
+
+    fn before_reboot(container: &Container) -> Result<(), Error> {
+        volatile::put_empty(container)
+    }
+
+    fn before_stop(_: &Container) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn saved(container: &Container) -> Result<(), Error> {
+        volatile::put_empty(container)
+    }
+
+    fn remove_data(_: &CacheKey) -> Result<bool, Error> {
+        Ok(false)
+    }
+}
+
+policy_kit::policy!(Aws);

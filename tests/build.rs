@@ -1,0 +1,31 @@
+//! Lists the hostile policies, so that the tests can be held to have one for each.
+
+use std::path::Path;
+use std::{env, fs, io};
+
+/// Where they are, from this package's folder.
+const GUESTS: &str = "hostile/examples";
+
+fn main() -> io::Result<()> {
+    println!("cargo::rerun-if-changed={GUESTS}");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(GUESTS)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        if let (Some(name), true) = (name, path.extension().is_some_and(|extension| extension == "rs")) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort();
+    let calls: String = names.iter().map(|name| format!("$macro!({name});\n")).collect();
+    let text = format!(
+        "/// Every hostile policy.\n\
+         pub const GUESTS: [&str; {}] = {names:?};\n\
+         /// Calls a macro with the name of each.\n\
+         #[allow(unused_macros, reason = \"each test file uses its part\")]\n\
+         macro_rules! for_each_guest {{ ($macro:ident) => {{ {calls} }}; }}\n",
+        names.len()
+    );
+    let folder = env::var("OUT_DIR").map_err(io::Error::other)?;
+    fs::write(Path::new(&folder).join("guests.rs"), text)
+}
