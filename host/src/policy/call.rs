@@ -22,7 +22,7 @@ const TOO_MUCH_AT_ONCE: &str = "fuel allocated for hostcalls";
 const TOO_MANY_INSTANCES: &str = "instance count too high";
 
 /// For a policy to return after the last of its calls was given up.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a policy is asked to do.
 #[derive(Debug)]

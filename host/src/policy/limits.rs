@@ -57,7 +57,7 @@ impl Limits {
     const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
     /// With times that can be added to the present one, and with cleaning up shorter than the operation itself, so
-    /// that all of it has ended within twice the operation's time.
+    /// that all of it has ended within twice the operation's time, if that is 10 s or more.
     pub(crate) fn within_a_clock(mut self) -> Self {
         for time in [&mut self.wall_time, &mut self.pull, &mut self.cleanup, &mut self.guest_time] {
             *time = (*time).min(Self::MAX_TIME);
