@@ -6,7 +6,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -113,40 +113,49 @@ fn killed_at_any_moment(world: &World, args: &[&str], before: impl Fn(), after: 
     assert!(!requests.is_empty(), "{args:?} asked for nothing");
 }
 
+/// A command on its way, and how far it comes.
+#[derive(Default)]
+struct Victim {
+    process: Option<Child>,
+    requests: usize,
+    /// The first line of the request at which it was killed.
+    killed_at: Option<String>,
+}
+
 /// Kills the command as it sends its request number `at`, which has this fate thereafter. Its first line; none if the
 /// command sends fewer, and so comes to its end.
 fn killed_at_request(world: &World, at: usize, fate: Fate, args: &[&str]) -> Option<String> {
     let folder = tempfile::tempdir().unwrap();
-    let process: Arc<Mutex<Option<Child>>> = Arc::default();
-    let (victim, last) = (Arc::clone(&process), Arc::new(Mutex::new((0, None))));
-    let killed_at = Arc::clone(&last);
+    let victim: Arc<Mutex<Victim>> = Arc::default();
+    let seen = Arc::clone(&victim);
     let proxy = Proxy::start(folder.path(), move |line: &str, _: &[u8]| {
-        let mut killed_at = killed_at.lock().unwrap();
-        if !line.contains("/_ping") {
-            killed_at.0 += 1;
-        }
-        if line.contains("/_ping") || killed_at.0 <= at {
+        let mut victim = seen.lock().unwrap();
+        if line.contains("/_ping") {
             return Fate::Pass;
         }
-        if killed_at.1.is_none() {
-            killed_at.1 = Some(line.to_owned());
-            // It is there: nothing is sent before it is started, and the one who starts it holds the lock.
-            let mut victim = victim.lock().unwrap();
-            victim.as_mut().unwrap().kill().unwrap();
-            victim.as_mut().unwrap().wait().unwrap();
-            return fate;
+        victim.requests += 1;
+        if victim.requests <= at {
+            return Fate::Pass;
         }
-        // What it sent over another connection just before it was killed.
-        Fate::Refuse
+        if victim.killed_at.is_some() {
+            // What it sent over another connection just before.
+            return Fate::Refuse;
+        }
+        victim.killed_at = Some(line.to_owned());
+        let process = victim.process.as_mut().unwrap();
+        process.kill().unwrap();
+        process.wait().unwrap();
+        fate
     });
     let mut command = world.command();
-    command.args(args).env("DOCKER_HOST", proxy.host());
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut starting = process.lock().unwrap();
-    *starting = Some(command.spawn().unwrap());
+    command.args(args).env("DOCKER_HOST", proxy.host()).stdout(Stdio::null()).stderr(Stdio::null());
+    // Locked until it is known, which is before anything that it sends is looked at.
+    let mut starting = victim.lock().unwrap();
+    starting.process = Some(command.spawn().unwrap());
     drop(starting);
-    let status = eventually("it ends", || process.lock().unwrap().as_mut().unwrap().try_wait().unwrap());
-    let line = last.lock().unwrap().1.take();
+    let ended = || victim.lock().unwrap().process.as_mut().unwrap().try_wait().unwrap();
+    let status = eventually("it ends", ended);
+    let line = victim.lock().unwrap().killed_at.take();
     assert_eq!(line.is_none(), status.success(), "{args:?}: {status} at {line:?}");
     line
 }

@@ -1,4 +1,5 @@
-//! The contract says of each of its items what it is: whoever writes a policy reads nothing else.
+//! What whoever writes a policy reads: the contract says of each of its items what it is, and README shows a policy
+//! that is one.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -83,4 +84,17 @@ fn an_item_without_documentation_is_recognized_whatever_it_is() {
     let bare: Vec<&str> = bare.map(|(_, item, _)| item.split([' ', ',', '(', ';']).next().unwrap()).collect();
     let wanted = "interface enum first last record %type: variant with resource constructor call: free: empty: world export";
     assert_eq!(bare.join(" "), wanted);
+}
+
+#[test]
+fn the_policy_that_readme_shows_is_the_one_that_is_compiled() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(tests.join("../README.md")).unwrap();
+    let blocks = readme.split("```rust\n").skip(1).filter_map(|rest| rest.split_once("```"));
+    let shown: Vec<&str> =
+        blocks.map(|(block, _)| block).filter(|block| block.contains("wit_bindgen::generate!")).collect();
+    let source = std::fs::read_to_string(tests.join("example/src/lib.rs")).unwrap();
+    let (_, compiled) = source.split_once("\n\n").unwrap();
+    // A reader has a copy of the contract.
+    assert_eq!(shown, [compiled.replace("\"../../wit\"", "\"contract\"")]);
 }
