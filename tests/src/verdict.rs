@@ -125,7 +125,7 @@ fn plan(scenario: &Scenario, description: Option<&Description>) -> Result<Vec<En
     let fits = |engine: &Engine| scenario.engines == Engines::All || *engine != Engine::Memcached;
     let engines: Vec<Engine> = description.engines.iter().copied().filter(fits).collect();
     if engines.is_empty() {
-        Err(Outcome::Skipped("the policy runs none of its engines"))
+        Err(Outcome::NotClaimed("an engine that keeps data".to_owned()))
     } else {
         Ok(engines)
     }
