@@ -37,6 +37,7 @@ pub mod probes;
 pub mod progress;
 pub mod rdb;
 mod runtime;
+mod scheduling;
 mod snapshot;
 mod types;
 

@@ -1,4 +1,4 @@
-//! The `docker` capability in native types, and its suppliers beside each other.
+//! The `docker` and `kube` capabilities in native types, and their suppliers beside each other.
 //!
 //! A supplier does what it is told to the object it is told. Who may ask for what is decided before, in
 //! one place, by the crate's `capabilities` module.
@@ -13,8 +13,11 @@ use async_trait::async_trait;
 
 use crate::progress::SharedProgress;
 
+pub mod cluster;
 #[cfg(feature = "docker")]
 pub mod docker;
+#[cfg(feature = "kube")]
+pub mod kube;
 #[cfg(feature = "memory")]
 pub mod memory;
 
