@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use anyhow::{Context as _, Result};
 use lexopt::prelude::*;
 
+use crate::cluster::Part;
+
 /// What xtask is asked to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Task {
@@ -27,6 +29,16 @@ pub(crate) enum Task {
     Fuzz {
         arguments: Vec<OsString>,
     },
+    Cluster(Action),
+}
+
+/// What is to be done with the cluster.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Up,
+    Down,
+    Status,
+    Restart(Part),
 }
 
 /// A wrong command line, as opposed to a chore that failed.
@@ -48,7 +60,7 @@ struct About {
     text: &'static str,
 }
 
-const COMMANDS: [About; 7] = [
+const COMMANDS: [About; 8] = [
     About {
         name: "setup",
         line: "Set up whatever the other commands need and this machine lacks",
@@ -118,6 +130,28 @@ Builds with optimisation a policy that makes arbitrary calls with arbitrary argu
 hands all arguments to that: 10 million calls or half an hour, unless told otherwise. What it finds it names
 with the seed that brings it about again; `fuzz -- --help` lists the options.",
     },
+    About {
+        name: "cluster",
+        line: "Run a real Kubernetes of one node on this machine",
+        usage: "cluster up|down|status|restart kubelet|restart engine",
+        text: "\
+  up                 Bring up what is not up, wait until pods can be made, and print where to find it
+  down               End and remove all of it, but keep the programs that were built
+  status             Say what runs; exits with 0 if the cluster is up, with 1 otherwise
+  restart kubelet    End the kubelet and start it again; pods run on
+  restart engine     End the container engine and start it again; containers end with it, and the
+                     kubelet starts them anew
+
+Takes Debian 12, root and a Docker Engine installed here. The first `up` builds Kubernetes 1.20.2 of Debian's
+source package, which takes about 10 minutes, and keeps the programs in the folder kubernetes/ of the cache.
+All else is in its folder cluster/: kubeconfig for an administrator, kubeconfig-restricted for a user without
+any right (`cachehost-test`), logs, data. Nobody's own kubeconfig is read or written.
+
+The cluster has a container engine of its own with copies of the images of redis, valkey and memcached, a
+network of its own, ports of its own on 127.0.0.1, and a default storage class that makes folders. Pods are
+reached at their addresses from this machine, or by port-forward; services have no route, and pods no name
+service. Where none of this is possible, any context of a kubeconfig serves instead.",
+    },
 ];
 
 /// Reads a command line, without the program's name.
@@ -131,6 +165,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>, suites: &[&st
     };
     match about.name {
         "conformance" | "bench" | "fuzz" => forwarded(about, &mut parser, suites),
+        "cluster" => cluster(about, parser, suites),
         _ => own(about, parser, suites),
     }
 }
@@ -168,6 +203,32 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
         "demo" => Task::Demo,
         _ => Task::Test { skip },
     })
+}
+
+/// A verb, and for one of them an object.
+fn cluster(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Task> {
+    const VERBS: &str = "up, down, status, restart kubelet, restart engine, --help";
+    let mut words = Vec::new();
+    while let Some(argument) = parser.next().map_err(usage)? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Task::Help(help(about, suites))),
+            Value(word) => words.push(word.to_string_lossy().into_owned()),
+            flag => return Err(refused(&flag, "for `cluster`", VERBS)),
+        }
+    }
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    Ok(Task::Cluster(match words.as_slice() {
+        ["up"] => Action::Up,
+        ["down"] => Action::Down,
+        ["status"] => Action::Status,
+        ["restart", "kubelet"] => Action::Restart(Part::Kubelet),
+        ["restart", "engine"] => Action::Restart(Part::Engine),
+        [] => return Err(Usage(format!("`cluster` takes a verb; valid is {VERBS}")).into()),
+        other => {
+            let written = other.join(" ");
+            return Err(Usage(format!("`{written}` is not known for `cluster`; valid is {VERBS}")).into());
+        }
+    }))
 }
 
 /// Commands whose arguments belong to another program. After `--` even `--help` does.
@@ -245,6 +306,9 @@ mod tests {
         assert_eq!(read("conformance --backend memory")?, Task::Conformance { arguments });
         assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
         assert_eq!(read("fuzz --seed 1")?, Task::Fuzz { arguments: vec!["--seed".into(), "1".into()] });
+        assert_eq!(read("cluster up")?, Task::Cluster(Action::Up));
+        assert_eq!(read("cluster restart engine")?, Task::Cluster(Action::Restart(Part::Engine)));
+        assert!(matches!(read("cluster --help")?, Task::Help(_)));
         assert!(matches!(read("bench --help")?, Task::Help(_)));
         assert!(matches!(read("")?, Task::Help(_)));
         Ok(())
@@ -252,9 +316,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_valid() {
-        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench, fuzz"));
+        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench, fuzz, cluster"));
         assert!(refusal("test --skip dokcer").contains("format, docker"));
         assert!(refusal("setup --quick").contains("`--quick`"));
+        assert!(refusal("cluster").contains("up, down, status"));
+        assert!(refusal("cluster restart").contains("restart kubelet"));
         assert!(refusal("build --debug=yes").contains("--debug"));
     }
 }

@@ -6,6 +6,7 @@
 mod args;
 mod build;
 mod cachehost;
+mod cluster;
 mod context;
 mod demo;
 mod process;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::args::{Task, Usage};
+use crate::args::{Action, Task, Usage};
 use crate::context::{Context, Profile};
 
 fn main() -> ExitCode {
@@ -63,5 +64,11 @@ fn run() -> Result<ExitCode> {
         Task::Conformance { arguments } => programs::conformance(&context, &arguments),
         Task::Bench { arguments } => programs::bench(&context, &arguments),
         Task::Fuzz { arguments } => programs::fuzz(&context, &arguments),
+        Task::Cluster(action) => match action {
+            Action::Up => cluster::bring_up(&context),
+            Action::Down => cluster::down(&context),
+            Action::Status => cluster::status(&context),
+            Action::Restart(part) => cluster::restart(&context, part),
+        },
     }
 }

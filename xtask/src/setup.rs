@@ -1,7 +1,7 @@
 //! Sets up whatever a chore needs and the machine lacks.
 
 mod component;
-mod debian;
+pub(crate) mod debian;
 mod engine;
 mod images;
 mod local_image;
@@ -14,6 +14,8 @@ use crate::context::Context;
 use crate::report;
 
 pub(crate) use component::Component;
+pub(crate) use engine::docker;
+pub(crate) use images::names as image_names;
 pub(crate) use python::Componentizer;
 pub(crate) use wasm::Toolchain;
 

@@ -67,6 +67,11 @@ const IMAGES: [Recipe; 3] = [
     },
 ];
 
+/// The images' names.
+pub(crate) fn names() -> Vec<&'static str> {
+    IMAGES.iter().map(|recipe| recipe.image).collect()
+}
+
 /// Makes sure that every image is there.
 pub(crate) fn set_up(context: &Context) -> Result<()> {
     let mut registry_silent = false;
