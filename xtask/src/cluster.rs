@@ -95,6 +95,8 @@ pub(crate) fn up(context: &Context) -> Result<Cluster> {
     report::step("cluster's programs", programs)?;
     report::step("kubernetes", || kubernetes::set_up(&layout))?;
     setup::engines(context)?;
+    // Before anything is touched that another one may be using.
+    control::alone(&layout)?;
     run(&layout).context(
         "the cluster is not up. `cargo xtask cluster up` goes on from here, and `cargo xtask cluster down` \
          removes what there is",
@@ -180,6 +182,11 @@ pub(crate) fn down(context: &Context) -> Result<ExitCode> {
         bail!("a cluster belongs to root, who alone can take it down");
     }
     let _lock = lock(&layout)?;
+    // A bridge or cgroups would then be those of a cluster in another cache folder.
+    if !layout.data.exists() {
+        println!("there is no cluster");
+        return Ok(ExitCode::SUCCESS);
+    }
     sweep::all(&layout)?;
     println!("the cluster is gone ({})", report::duration(began.elapsed()));
     Ok(ExitCode::SUCCESS)

@@ -30,6 +30,14 @@ const READY: Duration = Duration::from_secs(180);
 
 const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
+/// An error if another cluster is in the way, for instance one of another cache folder: names are the same.
+pub(super) fn alone(layout: &Layout) -> Result<()> {
+    match Daemon::new(layout, API_SERVER).running() {
+        Some(_) => Ok(()),
+        None => port_is_free(LOCAL, API_PORT, API_SERVER),
+    }
+}
+
 /// Starts what does not run of etcd and the API server.
 pub(super) fn start_api(layout: &Layout) -> Result<bool> {
     let etcd = start(layout, ETCD, &[(LOCAL, ETCD_PORT), (LOCAL, ETCD_PEER_PORT)], etcd_command)?;
@@ -120,6 +128,8 @@ fn api_command(layout: &Layout) -> Command {
     // Pods need no token of a service account, and what they would find it by is not there.
     command.args(["--authorization-mode=Node,RBAC", "--disable-admission-plugins=ServiceAccount"]);
     command.arg("--enable-admission-plugins=NodeRestriction");
+    // No name service knows the node's name, by which it would be called for `exec` and logs.
+    command.arg("--kubelet-preferred-address-types=InternalIP");
     // Addresses of services lead nowhere, for want of a kube-proxy.
     command.args(["--service-cluster-ip-range=10.214.0.0/24", "--endpoint-reconciler-type=none"]);
     command.arg(format!("--service-account-issuer={}", api_url()));
@@ -143,7 +153,9 @@ fn api_command(layout: &Layout) -> Command {
 }
 
 fn controller_command(layout: &Layout, inside: &Identity) -> Command {
-    let mut command = program(layout, CONTROLLERS, Some(inside));
+    // The folders that it makes for volumes are for any user of a pod.
+    let mut command = detached(layout, "sh", Some(inside));
+    command.args(["-c", "umask 0; exec \"$@\"", "sh"]).arg(kubernetes::folder(layout).join(CONTROLLERS));
     command.args(["--bind-address=127.0.0.1", "--port=0", "--leader-elect=false"]);
     command.arg(format!("--secure-port={CONTROLLER_PORT}"));
     // Its own rights are few: each controller has those of its own service account.

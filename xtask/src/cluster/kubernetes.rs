@@ -33,6 +33,13 @@ const GO: &str = "/usr/lib/go-1.19/bin";
 /// for that is what happens to be in a register, so that programs crash at some answer in JSON, by chance.
 const STALE: (&str, &str) = ("github.com/modern-go/reflect2", "golang-github-modern-go-reflect2-dev");
 
+/// What the maker of volumes does, and what it should: a pod need not run as root to write to its volume.
+const VOLUME_MODE: (&str, &str, &str) = (
+    "pkg/volume/hostpath/host_path.go",
+    "os.MkdirAll(pv.Spec.HostPath.Path, 0750)",
+    "os.MkdirAll(pv.Spec.HostPath.Path, 0777)",
+);
+
 /// PID 1 of a pod. It has to end when asked to: PID 1 ignores signals that it has no handler for, and every
 /// deletion of a pod would last until its grace is over.
 const PAUSE: &str = "\
@@ -76,6 +83,7 @@ pub(super) fn set_up(layout: &Layout) -> Result<Outcome> {
     debian::install(&BUILD_PACKAGES)?;
     let tree = source(scratch.path())?;
     renew_stale(&tree, scratch.path())?;
+    open_volumes(&tree)?;
     compile(&tree, scratch.path())?;
 
     let done = scratch.path().join("done");
@@ -182,6 +190,16 @@ fn renew_stale(tree: &Path, scratch: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn open_volumes(tree: &Path) -> Result<()> {
+    let (file, before, after) = VOLUME_MODE;
+    let path = tree.join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("the source has no {file}"))?;
+    if !text.contains(before) {
+        bail!("the source of Kubernetes {VERSION} makes volumes in another way than expected, in {file}");
+    }
+    fs::write(&path, text.replace(before, after)).with_context(|| format!("cannot change {file}"))
 }
 
 /// Downloads a package and unpacks it in a folder of its own.
