@@ -51,4 +51,5 @@ pub use manifest::{Manifest, ManifestError, PolicySource, Settings, Sha256Hex};
 pub use policy::{Limits, PolicyError, PolicyInfo, inspect_policy, inspect_source};
 pub use progress::{Progress, ProgressSink, SharedProgress, silent};
 pub use runtime::{Runtime, check_exec_arguments};
+pub use scheduling::Scheduling;
 pub use types::*;
