@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
+#[cfg(any(feature = "docker", feature = "kube"))]
+use std::path::{Component, Path};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -151,6 +153,16 @@ pub struct NewFile {
     pub content: Content,
 }
 
+/// What is wrong with the path of a new file, if anything is.
+#[cfg(any(feature = "docker", feature = "kube"))]
+pub(crate) fn check_new_path(path: &str) -> Result<(), String> {
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if path.is_empty() || path.ends_with('/') || !plain {
+        return Err("the path of a new file must be relative and without dots".to_owned());
+    }
+    Ok(())
+}
+
 /// Why an engine did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -291,4 +303,17 @@ pub trait ContainerEngine: Send + Sync + 'static {
     /// Whether nothing listens on that port of the engine's host at that address, as far as can be told
     /// from here.
     async fn port_is_free(&self, address: IpAddr, port: u16) -> bool;
+}
+
+#[cfg(all(test, any(feature = "docker", feature = "kube")))]
+mod tests {
+    use super::check_new_path;
+
+    #[test]
+    fn paths_that_leave_the_folder_are_refused() {
+        for path in ["", "/a", "../a", "a/../b", "./a", "a/"] {
+            assert!(check_new_path(path).is_err(), "{path}");
+        }
+        assert!(check_new_path("a/b.rdb").is_ok());
+    }
 }

@@ -93,18 +93,24 @@ enum Size {
     Text(String),
 }
 
+/// Bytes, as people write them; what is wrong with it otherwise.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    match text.parse::<bytesize::ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(_) => Err(format!("{text:?} is no size; write it like \"8 MiB\" or as a number of bytes")),
+    }
+}
+
+/// A size in a manifest.
+pub(crate) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match Size::deserialize(deserializer)? {
+        Size::Bytes(bytes) => Ok(bytes),
+        Size::Text(text) => parse_bytes(&text).map_err(de::Error::custom),
+    }
+}
+
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let bytes = match Size::deserialize(deserializer)? {
-        Size::Bytes(bytes) => bytes,
-        Size::Text(text) => match text.parse::<bytesize::ByteSize>() {
-            Ok(size) => size.as_u64(),
-            Err(_) => {
-                let message = format!("{text:?} is no size; write it like \"8 MiB\" or as a number of bytes");
-                return Err(de::Error::custom(message));
-            }
-        },
-    };
-    usize::try_from(bytes).map_err(de::Error::custom)
+    usize::try_from(bytes(deserializer)?).map_err(de::Error::custom)
 }
 
 fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

@@ -4,7 +4,11 @@ use async_trait::async_trait;
 
 use crate::types::Endpoint;
 
+mod questions;
 pub mod tcp;
+
+#[cfg(feature = "kube")]
+pub(crate) use questions::{Command, Seen, ask};
 
 /// What counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,12 @@ pub struct ProbeError {
     pub endpoint: String,
     /// What was seen.
     pub message: String,
+}
+
+impl ProbeError {
+    pub(crate) fn seen(endpoint: &Endpoint, message: String) -> Self {
+        Self { endpoint: endpoint.to_string(), message }
+    }
 }
 
 /// One question to one engine. A supplier asks once; repeating and deadlines are the caller's.

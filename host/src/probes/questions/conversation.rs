@@ -10,10 +10,10 @@ use redis_protocol::resp2::encode::extend_encode_borrowed;
 use redis_protocol::resp2::types::{BorrowedFrame, FrameKind, OwnedFrame};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
-use super::Reply;
+use super::super::Reply;
 
 /// What was seen instead of what was hoped for, in words.
-pub(super) type Seen = String;
+pub(crate) type Seen = String;
 
 /// Errors of a server are cut to this.
 const ERROR_BYTES: usize = 4096;
