@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -251,9 +252,12 @@ fn bad_input_is_named_and_changes_nothing() {
 fn a_policy_is_inspected_without_an_engine() {
     let world = World::new("inspect");
     let path = support::policy();
-    let mut command = world.command();
-    command.args(["--json", "policy", "inspect"]).arg(&path).env("DOCKER_HOST", "unix:///nowhere");
-    let info = ran(&mut command).json();
+    let inspect = || {
+        let mut command = world.command();
+        command.args(["--json", "policy", "inspect"]).arg(&path).env("DOCKER_HOST", "unix:///nowhere");
+        ran(&mut command).json()
+    };
+    let info = inspect();
     assert_eq!(
         fields(&info),
         [
@@ -282,6 +286,16 @@ fn a_policy_is_inspected_without_an_engine() {
         |name: &&str| name.starts_with("fakecloud:elasticache/") || name.starts_with("wasi:config/");
     assert!(imports.iter().all(allowed), "no WASI import that it does not need: {imports:?}");
     assert_eq!(info["description"]["name"], "durable");
+
+    // What is compiled replaces the file: one that is still the same was read.
+    let compiled = || {
+        let files = std::fs::read_dir(world.folder("cache").join("compiled")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().ino()).collect::<Vec<_>>()
+    };
+    let before = compiled();
+    assert_eq!(before.len(), 1, "it is kept");
+    assert_eq!(inspect(), info);
+    assert_eq!(compiled(), before, "and not compiled again");
 }
 
 #[test]

@@ -219,5 +219,10 @@ fn test(context: &Context, arguments: &[&str]) -> Command {
     // One failure must not hide the ones after it.
     command.arg("--no-fail-fast").args(arguments);
     context.hand_over(&mut command, Profile::Debug);
+    // What uses the user's own folders has others here, which stay: a policy in them is compiled once.
+    let folder = context.target.join("tmp").join("user");
+    command
+        .env("FAKECLOUD_ELASTICACHE_DATA_DIR", folder.join("data"))
+        .env("FAKECLOUD_ELASTICACHE_CACHE_DIR", folder.join("cache"));
     command
 }

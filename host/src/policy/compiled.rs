@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::ownership::{Secret, create_private_folder, hex};
+use crate::ownership::{Secret, create_private_folder, default_cache_dir, default_data_dir, hex};
 
 const SEAL_BYTES: usize = 32;
 
@@ -25,7 +25,7 @@ pub(crate) struct CompiledCache {
 
 /// Where a component's code came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CodeOrigin {
+pub(crate) enum CodeOrigin {
     /// It was compiled now.
     Compiled,
     /// An earlier process compiled it.
@@ -35,6 +35,18 @@ pub enum CodeOrigin {
 impl CompiledCache {
     pub(crate) fn new(cache_dir: &Path, secret: Secret) -> Self {
         Self { folder: cache_dir.join("compiled"), secret }
+    }
+
+    /// The one that a runtime has which is told of no folder, if there can be one.
+    pub(crate) fn of_user() -> Option<Self> {
+        let (data_dir, cache_dir) = (default_data_dir().ok()?, default_cache_dir().ok()?);
+        match Secret::of_folder(&data_dir) {
+            Ok(secret) => Some(Self::new(&cache_dir, secret)),
+            Err(error) => {
+                tracing::warn!(path = %data_dir.display(), %error, "no compiled policy is looked for");
+                None
+            }
+        }
     }
 
     /// The component, from the cache if it is there and whole.

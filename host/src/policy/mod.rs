@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
 use wasmtime_wasi_config::{WasiConfig, WasiConfigVariables};
 
@@ -27,7 +27,7 @@ pub(crate) mod limits;
 mod wasi;
 
 pub(crate) use call::{Request, Response};
-pub use compiled::CodeOrigin;
+use compiled::CodeOrigin;
 pub(crate) use compiled::CompiledCache;
 pub use error::PolicyError;
 pub use limits::Limits;
@@ -161,35 +161,58 @@ fn linker(engine: &Engine, imports: &[String]) -> wasmtime::Result<Linker<Operat
     Ok(linker)
 }
 
+/// A component that was read, checked and prepared.
+struct Loaded {
+    policy: Policy,
+    component: Component,
+    wasm: Vec<u8>,
+    wit_version: String,
+    imports: Vec<String>,
+    exports: Vec<String>,
+}
+
+impl Loaded {
+    /// Takes a core for as long as compiling lasts, unless `cache` has it.
+    fn of(source: &PolicySource, cache: Option<&CompiledCache>) -> Result<Self, PolicyError> {
+        let (path, wasm) = read_source(source)?;
+        let engine = engine()?;
+        let prepare = |error: wasmtime::Error| PolicyError::Prepare {
+            path: path.clone(),
+            message: format!("{error:#}"),
+        };
+        let (component, origin) = match cache {
+            Some(cache) => cache.load(&engine, &wasm),
+            None => Component::from_binary(&engine, &wasm).map(|made| (made, CodeOrigin::Compiled)),
+        }
+        .map_err(prepare)?;
+        tracing::debug!(path = %path.display(), ?origin, "policy loaded");
+        let (imports, exports) = names(&engine, &component);
+        let wit_version = check_exports(&path, &exports)?;
+        let link =
+            |error: wasmtime::Error| PolicyError::Link { path: path.clone(), message: format!("{error:#}") };
+        let pre = linker(&engine, &imports).map_err(prepare)?.instantiate_pre(&component).map_err(link)?;
+        let policy = Policy {
+            path: path.as_path().into(),
+            pre: PolicyPre::new(pre).map_err(link)?,
+            ticker: Arc::new(Ticker::start(&engine)),
+            turns: Arc::new(tokio::sync::Semaphore::new(CONCURRENT as usize)),
+        };
+        Ok(Self { policy, component, wasm, wit_version, imports, exports })
+    }
+}
+
 impl Policy {
     /// Reads, checks and prepares a component. Takes a core for as long as compiling lasts, unless `cache`
     /// has it.
     pub(crate) fn load(source: &PolicySource, cache: &CompiledCache) -> Result<Self, PolicyError> {
-        let (path, wasm) = read_source(source)?;
-        let path = path.as_path();
-        let engine = engine()?;
-        let prepare = |error: wasmtime::Error| PolicyError::Prepare {
-            path: path.to_owned(),
-            message: format!("{error:#}"),
-        };
-        let (component, _) = cache.load(&engine, &wasm).map_err(prepare)?;
-        let (imports, exports) = names(&engine, &component);
-        check_exports(path, &exports)?;
-        let link = |error: wasmtime::Error| PolicyError::Link {
-            path: path.to_owned(),
-            message: format!("{error:#}"),
-        };
-        let pre = linker(&engine, &imports).map_err(prepare)?.instantiate_pre(&component).map_err(link)?;
-        Ok(Self {
-            path: path.into(),
-            pre: PolicyPre::new(pre).map_err(link)?,
-            ticker: Arc::new(Ticker::start(&engine)),
-            turns: Arc::new(tokio::sync::Semaphore::new(CONCURRENT as usize)),
-        })
+        Ok(Loaded::of(source, Some(cache))?.policy)
     }
 }
 
 /// Describes a component: what it is, what it imports, what it says of itself.
+///
+/// It is compiled once: the code is kept where a runtime that is told of no folder keeps and finds it. Where that
+/// cannot be, it is compiled each time.
 ///
 /// # Errors
 /// [`PolicyError`] if the file is no policy for this host.
@@ -202,44 +225,30 @@ pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
 /// # Errors
 /// [`PolicyError`] if the file is no policy for this host, or not the one that is pinned.
 pub async fn inspect_source(source: &PolicySource) -> Result<PolicyInfo, PolicyError> {
+    let source = source.clone();
+    // Compiling a policy takes a core for a while.
+    let loaded =
+        tokio::task::spawn_blocking(move || Loaded::of(&source, CompiledCache::of_user().as_ref())).await;
+    let Loaded { policy, component, wasm, wit_version, imports, exports } =
+        loaded.map_err(|error| PolicyError::Engine(format!("loading ended early: {error}")))??;
     // What it says of itself needs no grant, and whatever time and memory it takes.
     let limits = Limits { memory: Limits::MAX_MEMORY, guest_time: DESCRIBING, ..Limits::default() };
-    let (path, wasm) = read_source(source)?;
-    let path = path.as_path();
-    let engine = engine()?;
-    let component = wasmtime::component::Component::from_binary(&engine, &wasm)
-        .map_err(|error| PolicyError::Prepare { path: path.to_owned(), message: format!("{error:#}") })?;
-    let (imports, exports) = names(&engine, &component);
-    let wit_version = check_exports(path, &exports)?;
-    let link =
-        |error: wasmtime::Error| PolicyError::Link { path: path.to_owned(), message: format!("{error:#}") };
-    let pre =
-        linker(&engine, &imports).and_then(|linker| linker.instantiate_pre(&component)).map_err(link)?;
-    let deterministic = wasi::is_deterministic(&imports);
-    let policy = Policy {
-        path: path.into(),
-        pre: PolicyPre::new(pre).map_err(link)?,
-        ticker: Arc::new(Ticker::start(&engine)),
-        turns: Arc::new(tokio::sync::Semaphore::new(1)),
-    };
+    let terms = Arc::new(Terms::of(Manifest { limits, ..Manifest::default() }));
     Ok(PolicyInfo {
-        path: path.to_owned(),
+        path: policy.path.to_path_buf(),
         size: wasm.len() as u64,
         sha256: hex(&Sha256::digest(&wasm)),
         wit_version,
+        initial_memory: initial_memory(&component),
+        deterministic: wasi::is_deterministic(&imports),
         imports,
         exports,
-        initial_memory: initial_memory(&component),
-        deterministic,
-        description: policy
-            .describe(Arc::new(Terms::of(Manifest { limits, ..Manifest::default() })))
-            .await
-            .ok(),
+        description: policy.describe(terms).await.ok(),
     })
 }
 
 /// Bytes of the largest memory at the start, as far as that can be told without running it.
-fn initial_memory(component: &wasmtime::component::Component) -> Option<u64> {
+fn initial_memory(component: &Component) -> Option<u64> {
     const PAGE: u64 = 64 << 10;
     let required = component.resources_required()?;
     Some(required.max_initial_memory_size.unwrap_or(0) * PAGE)
@@ -280,7 +289,7 @@ fn read(path: &Path) -> Result<Vec<u8>, PolicyError> {
 }
 
 /// Names of imports and exports.
-fn names(engine: &Engine, component: &wasmtime::component::Component) -> (Vec<String>, Vec<String>) {
+fn names(engine: &Engine, component: &Component) -> (Vec<String>, Vec<String>) {
     let kind = component.component_type();
     let imports = kind.imports(engine).map(|(name, _)| name.to_owned()).collect();
     let exports = kind.exports(engine).map(|(name, _)| name.to_owned()).collect();
