@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
 
-use crate::context::{Context, FUZZED, HOSTILE, POLICIES, Profile};
+use crate::context::{Context, EXAMPLE, FUZZED, HOSTILE, POLICIES, Profile};
 use crate::process;
 use crate::report;
 use crate::setup::{PolicyTools, Toolchain};
@@ -61,17 +61,21 @@ fn ship(context: &Context, name: &str, component: &[u8]) -> Result<()> {
 }
 
 /// Compiles the policies that only tests run, and puts them where they look for them.
-pub(crate) fn hostile_policies(context: &Context, tools: &PolicyTools) -> Result<()> {
-    let folder = components(context, tools, &[HOSTILE, FUZZED], &["--lib", "--examples"], &QUICKLY)?;
-    let fuzzed = format!("{FUZZED}.wasm");
-    place(&read_component(&folder.join(&fuzzed))?, &context.hostile_policies().join(&fuzzed))?;
+pub(crate) fn test_policies(context: &Context, tools: &PolicyTools) -> Result<()> {
+    let packages = [HOSTILE, FUZZED, EXAMPLE];
+    let folder = components(context, tools, &packages, &["--lib", "--examples"], &QUICKLY)?;
+    let placed = |built: &Path| -> Result<()> {
+        let name = built.file_name().context("a policy has no name")?;
+        place(&read_component(built)?, &context.test_policies().join(name))
+    };
+    for name in [FUZZED, EXAMPLE] {
+        placed(&folder.join(format!("{name}.wasm")))?;
+    }
     let sources = context.root.join("tests").join(HOSTILE).join("examples");
     let entries = fs::read_dir(&sources).with_context(|| format!("cannot list {}", sources.display()))?;
     for entry in entries {
-        let file = entry.context("cannot list the hostile policies")?.path().with_extension("wasm");
-        let name = file.file_name().context("a policy has no name")?;
-        let built = folder.join("examples").join(name);
-        place(&read_component(&built)?, &context.hostile_policies().join(name))?;
+        let source = entry.context("cannot list the hostile policies")?.path().with_extension("wasm");
+        placed(&folder.join("examples").join(source.file_name().context("a policy has no name")?))?;
     }
     Ok(())
 }

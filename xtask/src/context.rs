@@ -13,6 +13,8 @@ use crate::process;
 pub(crate) const POLICIES: [&str; 3] = ["durable", "ephemeral", "aws"];
 /// The package of the policies that misbehave, one for each file in its `examples`.
 pub(crate) const HOSTILE: &str = "hostile";
+/// The package of the policy that README shows; its component's name.
+pub(crate) const EXAMPLE: &str = "plain";
 /// The policy that calls the host at random.
 pub(crate) const FUZZED: &str = "fuzzed";
 
@@ -102,8 +104,8 @@ impl Context {
         self.policies(profile).join(format!("{}.wasm", POLICIES[0]))
     }
 
-    /// The policies that misbehave: apart from those that a user is given.
-    pub(crate) fn hostile_policies(&self) -> PathBuf {
+    /// The policies that only tests run: apart from those that a user is given.
+    pub(crate) fn test_policies(&self) -> PathBuf {
         self.programs(Profile::Debug).join("test-policies")
     }
 
@@ -117,7 +119,7 @@ impl Context {
         command
             .env("CACHEHOST_BIN", self.program(profile, "cachehost"))
             .env("FAKECLOUD_ELASTICACHE_POLICY", self.policy(profile))
-            .env("HOSTILE_POLICIES", self.hostile_policies());
+            .env("HOSTILE_POLICIES", self.test_policies());
     }
 }
 

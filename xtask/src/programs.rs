@@ -37,7 +37,7 @@ pub(crate) fn bench(context: &Context, arguments: &[OsString]) -> Result<ExitCod
 /// Builds the fuzzer with optimisation and runs it. It needs no engine.
 pub(crate) fn fuzz(context: &Context, arguments: &[OsString]) -> Result<ExitCode> {
     let tools = setup::policy_tools(context)?;
-    build::hostile_policies(context, &tools)?;
+    build::test_policies(context, &tools)?;
     let program = build::for_fuzzing(context)?;
     hand_on(context, Profile::Release, &program, arguments)
 }
