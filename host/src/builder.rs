@@ -16,7 +16,7 @@ use crate::instance::HeldInstance;
 use crate::locks::KeyLocks;
 use crate::manifest::{Manifest, PolicySource};
 use crate::ownership::{Owner, Secret, default_cache_dir, default_data_dir};
-use crate::policy::{Active, CompiledCache, Limits};
+use crate::policy::{Active, CompiledCache, Guards, Limits};
 use crate::probes::Probes;
 use crate::progress::{SharedProgress, silent};
 use crate::runtime::{Runtime, Shared};
@@ -102,6 +102,7 @@ pub struct RuntimeBuilder {
     publish_address: Option<IpAddr>,
     settings: Vec<(String, String)>,
     progress: Option<SharedProgress>,
+    guards: Guards,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -218,6 +219,15 @@ impl RuntimeBuilder {
         self
     }
 
+    /// Holds the policy to no limit, until another one is swapped in, so that the bench can tell what limits cost:
+    /// nothing interrupts it, nothing it takes is counted, and nothing it waits for has a deadline. What is granted
+    /// is still asked. Only for a policy that is trusted, and only in builds with the engine for tests.
+    #[cfg(feature = "memory")]
+    pub fn unlimited(mut self) -> Self {
+        self.guards = Guards::Off;
+        self
+    }
+
     /// Finds the engine, loads the policy.
     ///
     /// # Errors
@@ -302,7 +312,7 @@ impl RuntimeBuilder {
         let locks = KeyLocks::new(&data_dir).map_err(in_data_dir)?;
         let manifest = self.environment.unwrap_or_default();
         let compiled = CompiledCache::new(&cache_dir, secret.clone());
-        let active = Active::load(manifest.clone(), &compiled)?;
+        let active = Active::load(manifest.clone(), &compiled, self.guards)?;
         let environment = Environment {
             engine: parts.engine,
             probes: parts.probes,

@@ -17,8 +17,8 @@
 //! # }
 //! ```
 //!
-//! Cargo features: `docker` (default) supplies Docker and Podman, `memory` an in-memory engine for tests,
-//! `cli` the `cachehost` command.
+//! Cargo features: `docker` (default) supplies Docker and Podman, `memory` an in-memory engine for tests and
+//! the bench, `cli` the `cachehost` command.
 
 mod builder;
 mod capabilities;

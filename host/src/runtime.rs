@@ -18,7 +18,7 @@ use crate::lease::{self, LeaseKeeper};
 use crate::locks::KeyLocks;
 use crate::manifest::{Manifest, PolicySource};
 use crate::ownership::{INSTANCE, Kind};
-use crate::policy::{Active, CompiledCache, Request, Response};
+use crate::policy::{Active, CompiledCache, Guards, Request, Response};
 use crate::snapshot::{Snapshot, folder_of};
 use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Description, SnapshotInfo};
 
@@ -130,7 +130,7 @@ impl Runtime {
         }
         let (compiled, loading) = (self.shared.compiled.clone(), manifest.clone());
         // Compiling a policy takes a core for a while.
-        let loaded = tokio::task::spawn_blocking(move || Active::load(loading, &compiled)).await;
+        let loaded = tokio::task::spawn_blocking(move || Active::load(loading, &compiled, Guards::On)).await;
         let active = joined(loaded)??;
         let description = active.describe().await?;
         let mut slot = self.shared.active.write();

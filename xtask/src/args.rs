@@ -119,7 +119,9 @@ Builds the policies, `cachehost` and the runner, and hands all arguments to the 
         line: "Measure, side by side with bare Docker API calls",
         usage: "bench [ARGUMENT]...",
         text: "\
-Sets up, builds with optimisation, and hands all arguments to the bench; `bench -- --help` lists them.",
+Sets up, builds with optimisation, and hands all arguments to the bench, for example `--only NAME` for
+up, exec, snapshot, reboot, stop, concurrent, memory, policy, load, limits, neighbours, swap or shipped;
+`bench -- --help` lists them all.",
     },
     About {
         name: "fuzz",

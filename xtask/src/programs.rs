@@ -30,6 +30,8 @@ pub(crate) fn bench(context: &Context, arguments: &[OsString]) -> Result<ExitCod
     setup::engines(context)?;
     build::policy(context, &tools)?;
     build::python_policy(context, &setup::python_tools(context)?)?;
+    // The neighbours of some of what is measured.
+    build::test_policies(context, &tools)?;
     let program = build::for_bench(context)?;
     hand_on(context, Profile::Release, &program, arguments)
 }

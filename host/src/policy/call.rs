@@ -111,19 +111,23 @@ impl Policy {
             let outcome = Err(Error::Unavailable { message: "the runtime is shutting down".to_owned() });
             return Ended { outcome, created: Created::default() };
         };
-        let (deadline, begun) = (state.deadline(), Instant::now());
+        let (deadline, begun, guards) = (state.deadline(), Instant::now(), state.guards());
         let over = state.limits().cleanup + LAST_WORDS;
         let mut store = self.store(state);
-        let ticking = self.ticker.tick();
+        let ticking = guards.are_on().then(|| self.ticker.tick());
         // The deadline moves while an image is fetched, so it is looked at again whenever it seems to have passed.
         let too_late = async {
             while Instant::now() < deadline.get() + over {
                 tokio::time::sleep_until((deadline.get() + over).into()).await;
             }
         };
-        let finished = tokio::select! {
-            finished = self.call(&mut store, request) => Some(finished),
-            () = too_late => None,
+        let finished = if guards.are_on() {
+            tokio::select! {
+                finished = self.call(&mut store, request) => Some(finished),
+                () = too_late => None,
+            }
+        } else {
+            Some(self.call(&mut store, request).await)
         };
         drop(ticking);
         let outcome = match finished {
@@ -138,8 +142,11 @@ impl Policy {
 
     fn store(&self, mut state: OperationState) -> Store<OperationState> {
         state.enter_guest();
-        let bytes = state.limits().bytes_per_call;
+        let (bytes, guards) = (state.limits().bytes_per_call, state.guards());
         let mut store = Store::new(self.pre.engine(), state);
+        if !guards.are_on() {
+            return store;
+        }
         store.limiter(|state| &mut state.store);
         store.set_hostcall_fuel(bytes);
         // An epoch ends often and asks; only computing counts, not waiting for the host.

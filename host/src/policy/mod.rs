@@ -45,18 +45,35 @@ const DESCRIBING: Duration = Duration::from_secs(10);
 /// Operations that compute or wait at once; more wait for their turn.
 const CONCURRENT: u32 = 128;
 
+/// Whether a policy is held to its limits. It is: only builds with the engine for tests can leave that, so that what
+/// it costs can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Guards {
+    #[default]
+    On,
+    #[cfg(feature = "memory")]
+    Off,
+}
+
+impl Guards {
+    pub(crate) fn are_on(self) -> bool {
+        self == Guards::On
+    }
+}
+
 /// What an environment gives to its policy.
 pub(crate) struct Terms {
     pub(crate) grants: Grants,
     pub(crate) limits: Limits,
     /// The policy's settings.
     pub(crate) config: WasiConfigVariables,
+    pub(crate) guards: Guards,
 }
 
 impl Terms {
-    pub(crate) fn of(manifest: Manifest) -> Self {
+    pub(crate) fn of(manifest: Manifest, guards: Guards) -> Self {
         let Manifest { grants, limits, config, .. } = manifest;
-        Self { grants, limits: limits.within_a_clock(), config: config.0.into_iter().collect() }
+        Self { grants, limits: limits.within_a_clock(), config: config.0.into_iter().collect(), guards }
     }
 }
 
@@ -68,8 +85,13 @@ pub(crate) struct Active {
 
 impl Active {
     /// Loads the policy of a manifest. Takes a core for as long as compiling lasts, unless `cache` has it.
-    pub(crate) fn load(manifest: Manifest, cache: &CompiledCache) -> Result<Self, PolicyError> {
-        Ok(Self { policy: Policy::load(&manifest.policy, cache)?, terms: Arc::new(Terms::of(manifest)) })
+    pub(crate) fn load(
+        manifest: Manifest,
+        cache: &CompiledCache,
+        guards: Guards,
+    ) -> Result<Self, PolicyError> {
+        let policy = Loaded::of(&manifest.policy, Some(cache), guards)?.policy;
+        Ok(Self { policy, terms: Arc::new(Terms::of(manifest, guards)) })
     }
 
     /// What the policy says of itself. Needs no engine.
@@ -111,7 +133,7 @@ pub struct PolicyInfo {
 }
 
 /// The engine's settings for every policy: what is compiled under them runs under them.
-fn engine() -> Result<Engine, PolicyError> {
+fn engine(guards: Guards) -> Result<Engine, PolicyError> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(CONCURRENT)
         .total_core_instances(CONCURRENT * 32)
@@ -125,7 +147,7 @@ fn engine() -> Result<Engine, PolicyError> {
         .table_elements(Limits::MAX_TABLES);
     let mut config = Config::new();
     config
-        .epoch_interruption(true)
+        .epoch_interruption(guards.are_on())
         .cranelift_opt_level(OptLevel::Speed)
         .memory_reservation(Limits::MAX_MEMORY as u64)
         .memory_guard_size(64 << 10)
@@ -173,9 +195,9 @@ struct Loaded {
 
 impl Loaded {
     /// Takes a core for as long as compiling lasts, unless `cache` has it.
-    fn of(source: &PolicySource, cache: Option<&CompiledCache>) -> Result<Self, PolicyError> {
+    fn of(source: &PolicySource, cache: Option<&CompiledCache>, guards: Guards) -> Result<Self, PolicyError> {
         let (path, wasm) = read_source(source)?;
-        let engine = engine()?;
+        let engine = engine(guards)?;
         let prepare = |error: wasmtime::Error| PolicyError::Prepare {
             path: path.clone(),
             message: format!("{error:#}"),
@@ -201,14 +223,6 @@ impl Loaded {
     }
 }
 
-impl Policy {
-    /// Reads, checks and prepares a component. Takes a core for as long as compiling lasts, unless `cache`
-    /// has it.
-    pub(crate) fn load(source: &PolicySource, cache: &CompiledCache) -> Result<Self, PolicyError> {
-        Ok(Loaded::of(source, Some(cache))?.policy)
-    }
-}
-
 /// Describes a component: what it is, what it imports, what it says of itself.
 ///
 /// It is compiled once: the code is kept where a runtime that is told of no folder keeps and finds it. Where that
@@ -226,14 +240,14 @@ pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
 /// [`PolicyError`] if the file is no policy for this host, or not the one that is pinned.
 pub async fn inspect_source(source: &PolicySource) -> Result<PolicyInfo, PolicyError> {
     let source = source.clone();
+    let load = move || Loaded::of(&source, CompiledCache::of_user().as_ref(), Guards::On);
     // Compiling a policy takes a core for a while.
-    let loaded =
-        tokio::task::spawn_blocking(move || Loaded::of(&source, CompiledCache::of_user().as_ref())).await;
+    let loaded = tokio::task::spawn_blocking(load).await;
     let Loaded { policy, component, wasm, wit_version, imports, exports } =
         loaded.map_err(|error| PolicyError::Engine(format!("loading ended early: {error}")))??;
     // What it says of itself needs no grant, and whatever time and memory it takes.
     let limits = Limits { memory: Limits::MAX_MEMORY, guest_time: DESCRIBING, ..Limits::default() };
-    let terms = Arc::new(Terms::of(Manifest { limits, ..Manifest::default() }));
+    let terms = Arc::new(Terms::of(Manifest { limits, ..Manifest::default() }, Guards::On));
     Ok(PolicyInfo {
         path: policy.path.to_path_buf(),
         size: wasm.len() as u64,

@@ -7,10 +7,14 @@ mod calls;
 mod docker;
 mod floor;
 mod http;
+mod limits;
 mod memory;
+mod neighbours;
 mod noop;
 mod policy;
 mod resp;
+mod shipped;
+mod swap;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +40,7 @@ use crate::table::Report;
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110, after_help = EXAMPLES)]
 struct Options {
-    /// Rounds of up, exec, snapshot, reboot and stop, and loads of the policy
+    /// Rounds of up, exec, snapshot, reboot and stop, loads of policies, and swaps
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one)]
     runs: usize,
 
@@ -48,7 +52,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
     concurrent_rounds: usize,
 
-    /// Operations on an engine that does nothing
+    /// Operations of each kind on an engine that does nothing
     #[arg(long, value_name = "N", default_value_t = 3_000, value_parser = at_least_one)]
     policy_runs: usize,
 
@@ -75,12 +79,18 @@ Examples:
   cargo xtask bench --only up --runs 200               a p99 worth its name
   cargo xtask bench --skip-memory --json figures.json  keep the figures
 
-FAKECLOUD_ELASTICACHE_POLICY names the policy, CACHEHOST_BIN the command line (for `memory`);
-`cargo xtask bench` sets both. DOCKER_HOST may name a unix:// socket.
+FAKECLOUD_ELASTICACHE_POLICY names the policy (the others beside it, with their manifests, for `swap`
+and `shipped`), CACHEHOST_BIN the command line (for `memory`), HOSTILE_POLICIES the folder of the hostile
+ones (for `neighbours`); `cargo xtask bench` sets all of them. DOCKER_HOST may name a unix:// socket.
 CACHEHOST_LOG=debug on a `cachehost` command shows where its time goes, call by call.";
 
 /// How long operations that were broken off may go on making things.
 const LATECOMERS: Duration = Duration::from_secs(60);
+
+/// Names the shipped policy.
+const POLICY: &str = "FAKECLOUD_ELASTICACHE_POLICY";
+/// Names the folder of the hostile policies.
+const HOSTILE: &str = "HOSTILE_POLICIES";
 
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -101,6 +111,14 @@ enum Part {
     Policy,
     /// Loading the policy, compiled before and not
     Load,
+    /// Operations with limits and without
+    Limits,
+    /// Operations beside hostile policies and alone
+    Neighbours,
+    /// Taking up another policy, idle and under load
+    Swap,
+    /// Size, loads and an instance of each shipped policy
+    Shipped,
     /// What a large dataset adds to the peak of the host's memory
     Memory,
 }
@@ -115,6 +133,7 @@ impl Part {
             Part::Reboot => Some(Step::Reboot),
             Part::Stop => Some(Step::Stop),
             Part::Concurrent | Part::Policy | Part::Load | Part::Memory => None,
+            Part::Limits | Part::Neighbours | Part::Swap | Part::Shipped => None,
         }
     }
 }
@@ -218,11 +237,36 @@ async fn measure(options: &Options, parts: &[Part], folder: &Path, report: &mut 
     // What needs no engine comes first, while no container of ours keeps the machine busy.
     let folders = policy::Folders { data: &data, cache: &cache };
     for part in parts {
-        let (costs, notes) = match part {
-            Part::Policy => heading(part, policy::operations(&folders, options.policy_runs)).await?,
-            Part::Load => heading(part, policy::load(&folders, options.runs, folder)).await?,
-            _ => continue,
-        };
+        let (mut contrasts, mut costs) = (Vec::new(), Vec::new());
+        let notes;
+        match part {
+            Part::Policy => {
+                (costs, notes) = heading(part, policy::operations(&folders, options.policy_runs)).await?;
+            }
+            Part::Load => {
+                (costs, notes) = heading(part, policy::load(&folders, options.runs, folder)).await?
+            }
+            Part::Limits => {
+                (contrasts, notes) = heading(part, limits::cost(&folders, options.policy_runs)).await?;
+            }
+            Part::Neighbours => {
+                let hostile = path_in(HOSTILE)?;
+                let work = neighbours::suffering(&folders, &hostile, options.policy_runs);
+                (contrasts, notes) = heading(part, work).await?;
+            }
+            Part::Swap => {
+                let policies = beside(POLICY)?;
+                (costs, notes) = heading(part, swap::time(&folders, &policies, options.runs, folder)).await?;
+            }
+            Part::Shipped => {
+                let policies = beside(POLICY)?;
+                (costs, notes) =
+                    heading(part, shipped::all(&folders, &policies, options.runs, folder)).await?;
+            }
+            Part::Up | Part::Exec | Part::Snapshot | Part::Reboot | Part::Stop => continue,
+            Part::Concurrent | Part::Memory => continue,
+        }
+        report.contrasts.extend(contrasts);
         report.costs.extend(costs);
         report.notes.extend(notes);
     }
@@ -252,6 +296,18 @@ async fn measure(options: &Options, parts: &[Part], folder: &Path, report: &mut 
         report.notes.extend(notes);
     }
     Ok(())
+}
+
+/// What a variable names.
+fn path_in(variable: &str) -> Result<PathBuf> {
+    let path = std::env::var_os(variable).filter(|path| !path.is_empty());
+    path.map(PathBuf::from).with_context(|| format!("{variable} is not set; `cargo xtask bench` sets it"))
+}
+
+/// The folder of the file that a variable names.
+fn beside(variable: &str) -> Result<PathBuf> {
+    let file = path_in(variable)?;
+    Ok(file.parent().with_context(|| format!("{variable} names no file"))?.to_owned())
 }
 
 async fn heading<T>(part: &Part, work: impl Future<Output = T>) -> T {

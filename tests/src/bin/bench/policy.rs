@@ -13,7 +13,7 @@ use crate::noop::{NoEngine, NoProbes};
 use crate::table::{Cost, Samples};
 
 /// Operations before those that count: caches of the processor, pool of instances, branch predictors.
-const WARM_UP: usize = 200;
+pub(crate) const WARM_UP: usize = 200;
 /// Targets of the issue.
 const UP_US: f64 = 100.0;
 const LOAD_MS: f64 = 2.0;
@@ -26,7 +26,7 @@ pub(crate) struct Folders<'f> {
 }
 
 impl Folders<'_> {
-    fn builder(&self) -> RuntimeBuilder {
+    pub(crate) fn builder(&self) -> RuntimeBuilder {
         Runtime::builder()
             .engine(Arc::new(NoEngine), Arc::new(NoProbes), "127.0.0.1")
             .instance("bench")
@@ -37,7 +37,7 @@ impl Folders<'_> {
 
 /// The operations that are told apart, each with what it has beside the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operation {
+pub(crate) enum Operation {
     /// An instance and one call of it, which calls nothing.
     Describe,
     /// An operation in a task of its own, and one question to the engine.
@@ -63,14 +63,15 @@ impl Operation {
     ];
 
     /// A cache that was never heard of, as at the first `up` of it; or the same each time.
-    fn id(self, run: usize) -> String {
-        match self {
+    pub(crate) fn key(self, run: &str) -> Result<CacheKey> {
+        let id = match self {
             Operation::StopAgain => "the-same".to_owned(),
             _ => format!("{self:?}-{run}"),
-        }
+        };
+        Ok(CacheKey::new("", id)?)
     }
 
-    async fn run(self, runtime: &Runtime, key: &CacheKey) -> Result<Duration> {
+    pub(crate) async fn run(self, runtime: &Runtime, key: &CacheKey) -> Result<Duration> {
         let spec = |engine| CacheSpec::new(key.clone(), engine);
         let (redis, memcached) = (spec(Engine::Redis), spec(Engine::Memcached));
         let began = Instant::now();
@@ -94,7 +95,7 @@ pub(crate) async fn operations(folders: &Folders<'_>, runs: usize) -> Result<(Ve
     for run in 0..WARM_UP + runs {
         // One after the other, so that a slow moment of the machine slows each of them.
         for (operation, samples) in Operation::ALL.iter().zip(&mut measured) {
-            let key = CacheKey::new("", operation.id(run))?;
+            let key = operation.key(&run.to_string())?;
             let took = operation.run(&runtime, &key).await?;
             if run >= WARM_UP {
                 samples.push(took.as_secs_f64() * 1e6);

@@ -35,9 +35,18 @@ impl Samples {
 
     /// What noise alone makes of a ratio of medians: that of every second measurement to the others.
     pub(crate) fn noise(&self) -> f64 {
+        self.noise_of(Samples::p50)
+    }
+
+    /// The same of a ratio of p99s.
+    pub(crate) fn noise_p99(&self) -> f64 {
+        self.noise_of(Samples::p99)
+    }
+
+    fn noise_of(&self, figure: fn(&Samples) -> f64) -> f64 {
         let (even, odd): (Vec<_>, Vec<_>) = self.0.iter().enumerate().partition(|(at, _)| at % 2 == 0);
-        let median = |half: Vec<(usize, &f64)>| Samples(half.into_iter().map(|(_, v)| *v).collect()).p50();
-        let ratio = median(even) / median(odd);
+        let of = |half: Vec<(usize, &f64)>| figure(&Samples(half.into_iter().map(|(_, v)| *v).collect()));
+        let ratio = of(even) / of(odd);
         ratio.max(1.0 / ratio)
     }
 
@@ -71,6 +80,28 @@ impl Pair {
     }
 }
 
+/// The same work of ours with something and without it, turn by turn.
+#[derive(Debug)]
+pub(crate) struct Contrast {
+    pub(crate) name: String,
+    /// `µs`, `ms`.
+    pub(crate) unit: &'static str,
+    pub(crate) with: Samples,
+    pub(crate) without: Samples,
+    /// Most that the ratio of p99s should be, where that was asked for.
+    pub(crate) target_p99: Option<f64>,
+}
+
+impl Contrast {
+    fn ratios(&self) -> (f64, f64) {
+        (self.with.p50() / self.without.p50(), self.with.p99() / self.without.p99())
+    }
+
+    fn met(&self) -> bool {
+        self.target_p99.is_none_or(|target| self.ratios().1 <= target)
+    }
+}
+
 /// What something of ours costs by itself.
 #[derive(Debug)]
 pub(crate) struct Cost {
@@ -93,6 +124,7 @@ impl Cost {
 pub(crate) struct Report {
     pub(crate) machine: Value,
     pub(crate) pairs: Vec<Pair>,
+    pub(crate) contrasts: Vec<Contrast>,
     pub(crate) costs: Vec<Cost>,
     pub(crate) notes: Vec<String>,
 }
@@ -117,6 +149,26 @@ impl Report {
                 "",
             ])];
             rows.extend(self.pairs.iter().map(pair_row));
+            text.push_str(&aligned(&rows));
+        }
+        if !self.contrasts.is_empty() {
+            text.push_str(if text.is_empty() { "" } else { "\n" });
+            let mut rows = vec![row(&[
+                "ours, with and without",
+                "runs",
+                "with p50",
+                "p99",
+                "without p50",
+                "p99",
+                "",
+                "ratio p50",
+                "ratio p99",
+                "target",
+                "noise p50",
+                "p99",
+                "",
+            ])];
+            rows.extend(self.contrasts.iter().map(contrast_row));
             text.push_str(&aligned(&rows));
         }
         if !self.costs.is_empty() {
@@ -148,6 +200,16 @@ impl Report {
                 "noise": pair.floor.noise(), "met": pair.met(),
             })
         });
+        let contrasts = self.contrasts.iter().map(|contrast| {
+            let (p50, p99) = contrast.ratios();
+            json!({
+                "name": contrast.name, "unit": contrast.unit,
+                "with": side(&contrast.with), "without": side(&contrast.without),
+                "ratio": { "p50": p50, "p99": p99 }, "target": { "p99": contrast.target_p99 },
+                "noise": { "p50": contrast.without.noise(), "p99": contrast.without.noise_p99() },
+                "met": contrast.met(),
+            })
+        });
         let costs = self.costs.iter().map(|cost| {
             json!({
                 "name": cost.name, "unit": cost.unit, "p50": cost.samples.p50(), "p99": cost.samples.p99(),
@@ -157,6 +219,7 @@ impl Report {
         json!({
             "machine": self.machine,
             "side_by_side": pairs.collect::<Vec<_>>(),
+            "with_and_without": contrasts.collect::<Vec<_>>(),
             "ours_alone": costs.collect::<Vec<_>>(),
             "notes": self.notes,
         })
@@ -182,6 +245,25 @@ fn pair_row(pair: &Pair) -> Vec<String> {
         pair.target_p99.map(|target| format!("<= {target:.2}")).unwrap_or_default(),
         format!("{:.3}", pair.floor.noise()),
         verdict(true, pair.met()),
+    ]
+}
+
+fn contrast_row(contrast: &Contrast) -> Vec<String> {
+    let (p50, p99) = contrast.ratios();
+    vec![
+        contrast.name.clone(),
+        format!("{} + {}", contrast.with.0.len(), contrast.without.0.len()),
+        number(contrast.with.p50()),
+        number(contrast.with.p99()),
+        number(contrast.without.p50()),
+        number(contrast.without.p99()),
+        contrast.unit.to_owned(),
+        format!("{p50:.3}"),
+        format!("{p99:.3}"),
+        contrast.target_p99.map(|target| format!("<= {target:.2}")).unwrap_or_default(),
+        format!("{:.3}", contrast.without.noise()),
+        format!("{:.3}", contrast.without.noise_p99()),
+        verdict(contrast.target_p99.is_some(), contrast.met()),
     ]
 }
 
@@ -267,5 +349,20 @@ mod tests {
         let report = Report { pairs: vec![pair(Some(1.15))], ..Report::default() };
         assert!(report.table().contains("missed"), "{}", report.table());
         assert_eq!(report.json()["side_by_side"][0]["ratio"]["p99"], json!(2.0));
+    }
+
+    #[test]
+    fn of_what_is_with_and_without_only_the_p99_is_judged() {
+        let contrast = |target_p99| Contrast {
+            name: "up".to_owned(),
+            unit: "µs",
+            with: samples(&[3.0, 3.0, 3.0]),
+            without: samples(&[1.0, 1.0, 2.0]),
+            target_p99,
+        };
+        assert!(contrast(None).met() && contrast(Some(1.5)).met() && !contrast(Some(1.1)).met());
+        let report = Report { contrasts: vec![contrast(Some(1.1))], ..Report::default() };
+        assert!(report.table().contains("missed"), "{}", report.table());
+        assert_eq!(report.json()["with_and_without"][0]["ratio"], json!({ "p50": 3.0, "p99": 1.5 }));
     }
 }
