@@ -9,17 +9,23 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::engine::ContainerEngine;
-use crate::environment::{Environment, Ports};
+use crate::engine::cluster::Cluster;
+#[cfg(feature = "kube")]
+use crate::engine::kube::KubeOptions;
+use crate::environment::{DockerEnvironment, Environment, KubeEnvironment, Ports};
 use crate::error::{Error, InvalidInput};
 use crate::grants::Grants;
 use crate::instance::HeldInstance;
 use crate::locks::KeyLocks;
 use crate::manifest::{Manifest, PolicySource};
+#[cfg(feature = "kube")]
+use crate::ownership::new_secret;
 use crate::ownership::{Owner, Secret, default_cache_dir, default_data_dir};
 use crate::policy::{Active, CompiledCache, Guards, Limits};
 use crate::probes::Probes;
 use crate::progress::{SharedProgress, silent};
 use crate::runtime::{Runtime, Shared};
+use crate::scheduling::Scheduling;
 
 /// Names the manifest of the environment.
 const ENVIRONMENT: &str = "FAKECLOUD_ELASTICACHE_ENV";
@@ -27,6 +33,11 @@ const ENVIRONMENT: &str = "FAKECLOUD_ELASTICACHE_ENV";
 const BACKEND: [&str; 2] = ["FAKECLOUD_ELASTICACHE_BACKEND", "FAKECLOUD_CONTAINER_BACKEND"];
 /// Names the address at which ports are published.
 const PUBLISH_ADDRESS: &str = "FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS";
+/// Where owners of one namespace keep the key under which they know their objects.
+#[cfg(feature = "kube")]
+const OWNER_SECRET: &str = "fakecloud-elasticache-owner";
+#[cfg(feature = "kube")]
+const OWNER_KEY: &str = "owner.key";
 /// The instance, unless told otherwise.
 const INSTANCE: &str = "cachehost";
 /// Longest name of an instance, in bytes.
@@ -42,6 +53,8 @@ pub enum Backend {
     Docker,
     /// Podman and nothing else.
     Podman,
+    /// Pods of a Kubernetes cluster.
+    Kube,
 }
 
 impl Backend {
@@ -50,6 +63,7 @@ impl Backend {
         match self {
             Backend::Docker => "docker",
             Backend::Podman => "podman",
+            Backend::Kube => "kube",
         }
     }
 }
@@ -69,19 +83,30 @@ impl FromStr for Backend {
         match text {
             "docker" => Ok(Backend::Docker),
             "podman" => Ok(Backend::Podman),
+            "kube" | "k8s" | "kubernetes" => Ok(Backend::Kube),
             other => {
-                let reason = format!("{other:?} is not supplied here; use `docker` or `podman`");
+                let reason = format!("{other:?} is not supplied here; use `docker`, `podman` or `kube`");
                 Err(InvalidInput::new("backend", reason))
             }
         }
     }
 }
 
-/// An engine with its own way of being asked and reached.
-struct Parts {
-    engine: Arc<dyn ContainerEngine>,
-    probes: Arc<dyn Probes>,
-    endpoint_host: String,
+/// Where caches are, with the way to ask what runs there.
+enum Parts {
+    Docker {
+        engine: Arc<dyn ContainerEngine>,
+        probes: Arc<dyn Probes>,
+        endpoint_host: String,
+    },
+    Kube {
+        cluster: Arc<dyn Cluster>,
+        probes: Arc<dyn Probes>,
+        /// By which owners of the namespace know each other's objects.
+        secret: Secret,
+        scheduling: Scheduling,
+        storage: Option<(String, u64)>,
+    },
 }
 
 /// Describes a [`Runtime`]. Everything has a default.
@@ -90,6 +115,9 @@ pub struct RuntimeBuilder {
     environment: Option<Manifest>,
     backend: Option<Backend>,
     parts: Option<Parts>,
+    #[cfg(feature = "kube")]
+    kube: Option<KubeOptions>,
+    driver: Option<Driver>,
     policy: Option<PolicySource>,
     instance: Option<String>,
     held_instance: bool,
@@ -134,7 +162,15 @@ impl RuntimeBuilder {
         probes: Arc<dyn Probes>,
         endpoint_host: impl Into<String>,
     ) -> Self {
-        self.parts = Some(Parts { engine, probes, endpoint_host: endpoint_host.into() });
+        self.parts = Some(Parts::Docker { engine, probes, endpoint_host: endpoint_host.into() });
+        self
+    }
+
+    /// Which cluster, and what of it is used, in the place of the environment's `[kube]`. Of use with
+    /// [`Backend::Kube`].
+    #[cfg(feature = "kube")]
+    pub fn kube(mut self, options: KubeOptions) -> Self {
+        self.kube = Some(options);
         self
     }
 
@@ -153,7 +189,7 @@ impl RuntimeBuilder {
     }
 
     /// The instance of an embedder that is gone, or a new one: see [`HeldInstance`].
-    #[cfg(feature = "docker")]
+    #[cfg(any(feature = "docker", feature = "kube"))]
     pub(crate) fn held_instance(mut self) -> Self {
         self.held_instance = true;
         self
@@ -237,7 +273,7 @@ impl RuntimeBuilder {
         self.settle_environment()?;
         let parts = match self.parts.take() {
             Some(parts) => parts,
-            None => find_engine(self.backend.unwrap_or_default()).await?,
+            None => self.find_parts().await?,
         };
         // Compiling a policy takes a core for a while.
         tokio::task::spawn_blocking(move || self.assemble(parts))
@@ -268,12 +304,22 @@ impl RuntimeBuilder {
             }
             (None, None) => Manifest::standard(),
         };
+        let variables = |name: &str| std::env::var(name).ok();
         let backend = match self.backend {
             Some(backend) => backend,
             None if is_named => manifest.backend,
-            None => backend_of_variables(|name| std::env::var(name).ok())?,
+            None => backend_of_variables(variables)?,
         };
         manifest.backend = *self.backend.insert(backend);
+        #[cfg(feature = "kube")]
+        if backend == Backend::Kube {
+            let options = self.kube.take().unwrap_or(manifest.kube);
+            manifest.kube = options.filled(variables)?;
+            // Nobody but whoever runs this host has said anything, and that is which namespace they mean.
+            if !is_named {
+                manifest.grants = Grants::standard_kube(manifest.kube.namespace())?;
+            }
+        }
         manifest.policy = self.policy.take().unwrap_or(manifest.policy);
         manifest.grants = self.grants.take().unwrap_or(manifest.grants);
         manifest.limits = self.limits.take().unwrap_or(manifest.limits);
@@ -283,6 +329,17 @@ impl RuntimeBuilder {
         self.publish_address = Some(address.or(granted).unwrap_or(Ipv4Addr::LOCALHOST.into()));
         self.environment = Some(manifest);
         Ok(())
+    }
+
+    /// Finds what was settled on.
+    async fn find_parts(&self) -> Result<Parts, Error> {
+        match self.backend.unwrap_or_default() {
+            #[cfg(feature = "kube")]
+            Backend::Kube => {
+                find_cluster(self.environment.as_ref().map(|e| e.kube.clone()).unwrap_or_default()).await
+            }
+            other => find_engine(other).await,
+        }
     }
 
     /// As [`RuntimeBuilder::build`], with an environment that was settled and an engine that was found.
@@ -308,27 +365,45 @@ impl RuntimeBuilder {
             return Err(InvalidInput::new("lease", "must last 3 s at least").into());
         }
         let cache_dir = folder(self.cache_dir, default_cache_dir, "cache folder")?;
-        let secret = Secret::of_folder(&data_dir).map_err(in_data_dir)?;
+        let folder_secret = Secret::of_folder(&data_dir).map_err(in_data_dir)?;
         let locks = KeyLocks::new(&data_dir).map_err(in_data_dir)?;
         let manifest = self.environment.unwrap_or_default();
-        let compiled = CompiledCache::new(&cache_dir, secret.clone());
+        // What was compiled here is this machine's affair, whoever owns the caches.
+        let compiled = CompiledCache::new(&cache_dir, folder_secret.clone());
         let active = Active::load(manifest.clone(), &compiled, self.guards)?;
-        let environment = Environment {
-            engine: parts.engine,
-            probes: parts.probes,
-            owner: Owner { secret, instance, leased: self.lease.is_some() },
-            publish_address: self.publish_address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
-            endpoint_host: parts.endpoint_host,
-            progress: self.progress.unwrap_or_else(silent),
-            ports: Ports::outside_ephemeral(),
+        let owner = |secret| Owner { secret, instance, leased: self.lease.is_some() };
+        let progress = self.progress.unwrap_or_else(silent);
+        let environment = match parts {
+            Parts::Docker { engine, probes, endpoint_host } => {
+                Environment::Docker(Arc::new(DockerEnvironment {
+                    engine,
+                    probes,
+                    owner: owner(folder_secret),
+                    publish_address: self.publish_address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+                    endpoint_host,
+                    progress,
+                    ports: Ports::outside_ephemeral(),
+                }))
+            }
+            Parts::Kube { cluster, probes, secret, scheduling, storage } => {
+                Environment::Kube(Arc::new(KubeEnvironment {
+                    cluster,
+                    probes,
+                    owner: owner(secret),
+                    progress,
+                    scheduling,
+                    storage,
+                }))
+            }
         };
         Ok(Runtime::new(Shared {
-            environment: Arc::new(environment),
+            environment,
             active: parking_lot::RwLock::new(Arc::new(active)),
             manifest: parking_lot::Mutex::new(manifest),
             compiled,
             locks,
             _held_instance: held,
+            _driver: self.driver,
             lease_length: self.lease,
             lease: tokio::sync::OnceCell::new(),
             gate: tokio::sync::RwLock::new(()),
@@ -339,25 +414,47 @@ impl RuntimeBuilder {
     ///
     /// # Errors
     /// As [`RuntimeBuilder::build`].
-    #[cfg(feature = "docker")]
+    #[cfg(any(feature = "docker", feature = "kube"))]
     pub(crate) fn build_blocking(mut self) -> Result<Runtime, Error> {
         let ended = || Error::Other { message: "looking for the container engine ended early".to_owned() };
         self.settle_environment()?;
-        if self.parts.is_none() {
-            // A thread and a runtime of its own: the caller's may not be blocked on. The engine found
-            // there holds no connection to it.
-            let backend = self.backend.unwrap_or_default();
-            let found = std::thread::spawn(move || {
-                tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(|error| Error::Other { message: format!("no async runtime: {error}") })?
-                    .block_on(find_engine(backend))
-            });
-            self.parts = Some(found.join().map_err(|_| ended())??);
+        if let Some(parts) = self.parts.take() {
+            return self.assemble(parts);
         }
-        let parts = self.parts.take().ok_or_else(ended)?;
-        self.assemble(parts)
+        // A thread and a runtime of its own: the caller's may not be blocked on. An engine found there holds no
+        // connection to it; a cluster's client lives there, so it stays for as long as that does.
+        let driver = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("elasticache-host")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Other { message: format!("no async runtime: {error}") })?;
+        let driver = Driver(Some(driver));
+        let found = std::thread::spawn(move || {
+            let parts = match &driver.0 {
+                Some(driver) => driver.block_on(self.find_parts()),
+                None => Err(ended()),
+            };
+            (self, driver, parts)
+        });
+        let (mut builder, driver, parts) = found.join().map_err(|_| ended())?;
+        let parts = parts?;
+        if let Parts::Kube { .. } = parts {
+            builder.driver = Some(driver);
+        }
+        builder.assemble(parts)
+    }
+}
+
+/// The async runtime that a client lives in which was made outside of any.
+pub(crate) struct Driver(Option<tokio::runtime::Runtime>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // It may be dropped inside an async runtime, where one must not wait for another's end.
+        if let Some(driver) = self.0.take() {
+            driver.shutdown_background();
+        }
     }
 }
 
@@ -369,16 +466,45 @@ async fn find_engine(backend: Backend) -> Result<Parts, Error> {
     let found = match backend {
         Backend::Docker => Docker::detect().await,
         Backend::Podman => Docker::detect_podman().await,
+        Backend::Kube => return Err(not_supplied(backend)),
     };
     let docker = found.map_err(|error| Error::Unavailable { message: error.to_string() })?;
     let endpoint_host = docker.endpoint_host();
-    Ok(Parts { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host })
+    Ok(Parts::Docker { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host })
 }
 
 #[cfg(not(feature = "docker"))]
 async fn find_engine(backend: Backend) -> Result<Parts, Error> {
+    Err(not_supplied(backend))
+}
+
+fn not_supplied(backend: Backend) -> Error {
     let message = format!("this build supplies no {}; turn on the feature of that name", backend.as_str());
-    Err(Error::Unavailable { message })
+    Error::Unavailable { message }
+}
+
+/// Finds the cluster. What does not work there shows here, not at the first cache.
+#[cfg(feature = "kube")]
+async fn find_cluster(options: KubeOptions) -> Result<Parts, Error> {
+    use crate::engine::EngineError;
+    use crate::engine::kube::Kube;
+
+    let scheduling = Scheduling::from_variables(|name| std::env::var(name).ok())?;
+    let failed = |error: EngineError| match error {
+        EngineError::Unavailable { .. } => Error::Unavailable { message: error.to_string() },
+        other => Error::Engine { message: other.to_string() },
+    };
+    let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
+    let cluster = Kube::connect(options).await.map_err(failed)?;
+    let bytes = cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &new_secret()).await.map_err(failed)?;
+    let secret = Secret::of_bytes(&bytes).ok_or_else(|| Error::Engine {
+        message: format!(
+            "secret {OWNER_SECRET} holds no key of this runtime's under {OWNER_KEY}; restore it, or delete it if \
+             no cache is to be found again"
+        ),
+    })?;
+    let probes = cluster.probes();
+    Ok(Parts::Kube { cluster: Arc::new(cluster), probes, secret, scheduling, storage })
 }
 
 /// The backend that the process's variables name. One that is not supplied is an error: nothing else is silently
@@ -423,13 +549,14 @@ mod tests {
     #[test]
     fn a_backend_that_is_not_supplied_is_named() {
         assert_eq!("docker".parse::<Backend>().unwrap(), Backend::Docker);
-        assert!("kube".parse::<Backend>().unwrap_err().to_string().contains("kube"));
+        assert_eq!("k8s".parse::<Backend>().unwrap(), Backend::Kube);
+        assert!("nomad".parse::<Backend>().unwrap_err().to_string().contains("nomad"));
         let variables = |named: &'static [(&str, &str)]| {
             backend_of_variables(|name| Some(named.iter().find(|(n, _)| *n == name)?.1.to_owned()))
         };
         assert_eq!(variables(&[]).unwrap(), Backend::Docker);
         assert_eq!(variables(&[(BACKEND[0], ""), (BACKEND[1], "podman")]).unwrap(), Backend::Podman);
-        let silent = variables(&[(BACKEND[1], "k8s")]).unwrap_err().to_string();
-        assert!(silent.contains(BACKEND[1]) && silent.contains("k8s"), "{silent}");
+        let silent = variables(&[(BACKEND[1], "nomad")]).unwrap_err().to_string();
+        assert!(silent.contains(BACKEND[1]) && silent.contains("nomad"), "{silent}");
     }
 }

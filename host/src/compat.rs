@@ -57,10 +57,10 @@ impl From<crate::Error> for RuntimeError {
     }
 }
 
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "kube"))]
 pub use face::ElastiCacheRuntime;
 
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "kube"))]
 mod face {
     use std::collections::BTreeMap;
     use std::path::Path;

@@ -1,4 +1,4 @@
-//! Everything that operations share: the engine, the probes, the owner, the ports handed out.
+//! Everything that operations share: the engine or the cluster, the probes, the owner, the ports handed out.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -8,9 +8,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::engine::ContainerEngine;
+use crate::engine::cluster::Cluster;
 use crate::ownership::{Owner, PORT};
 use crate::probes::Probes;
 use crate::progress::SharedProgress;
+use crate::scheduling::Scheduling;
 use crate::types::Endpoint;
 
 /// Published ports are taken from here, so far as the kernel does not use it for outgoing connections.
@@ -19,7 +21,42 @@ const PORTS: RangeInclusive<u16> = 20_000..=32_767;
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// What a runtime lends to its operations.
-pub(crate) struct Environment {
+#[derive(Clone)]
+pub(crate) enum Environment {
+    Docker(Arc<DockerEnvironment>),
+    Kube(Arc<KubeEnvironment>),
+}
+
+impl Environment {
+    pub(crate) fn owner(&self) -> &Owner {
+        match self {
+            Environment::Docker(docker) => &docker.owner,
+            Environment::Kube(kube) => &kube.owner,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> &SharedProgress {
+        match self {
+            Environment::Docker(docker) => &docker.progress,
+            Environment::Kube(kube) => &kube.progress,
+        }
+    }
+}
+
+/// What is lent where caches are pods.
+pub(crate) struct KubeEnvironment {
+    pub(crate) cluster: Arc<dyn Cluster>,
+    pub(crate) probes: Arc<dyn Probes>,
+    pub(crate) owner: Owner,
+    pub(crate) progress: SharedProgress,
+    /// Where pods may run, unless their caches' tags say otherwise.
+    pub(crate) scheduling: Scheduling,
+    /// Of which class claims are, and how large, in bytes; without it there are none.
+    pub(crate) storage: Option<(String, u64)>,
+}
+
+/// What is lent where caches are containers.
+pub(crate) struct DockerEnvironment {
     pub(crate) engine: Arc<dyn ContainerEngine>,
     pub(crate) probes: Arc<dyn Probes>,
     pub(crate) owner: Owner,
@@ -31,7 +68,7 @@ pub(crate) struct Environment {
     pub(crate) ports: Ports,
 }
 
-impl Environment {
+impl DockerEnvironment {
     pub(crate) fn endpoint(&self, port: u16) -> Endpoint {
         Endpoint { address: self.endpoint_host.clone(), port }
     }

@@ -156,6 +156,21 @@ impl Grants {
         }
     }
 
+    /// The same on Kubernetes, in one namespace: claims instead of volumes, and nothing to publish.
+    ///
+    /// # Errors
+    /// What is wrong with the namespace's name.
+    pub fn standard_kube(namespace: &str) -> Result<Self, crate::InvalidInput> {
+        let namespace = Namespace::try_from(namespace.to_owned())
+            .map_err(|reason| crate::InvalidInput::new("namespace", reason))?;
+        Ok(Self {
+            capabilities: BTreeSet::from([Capability::Kube]),
+            publish: Vec::new(),
+            namespaces: BTreeSet::from([namespace]),
+            ..Self::standard()
+        })
+    }
+
     /// Allows images that fit a pattern, such as `registry.example/team/redis:*`.
     ///
     /// # Errors
@@ -188,6 +203,14 @@ impl Grants {
             self.capabilities.contains(&capability),
             || format!("using the interface {name}"),
             || format!("grants.capabilities = [{name:?}]"),
+        )
+    }
+
+    pub(crate) fn namespace(&self, name: &str) -> Result<(), Denial> {
+        allow(
+            self.namespaces.iter().any(|granted| granted.0 == name),
+            || format!("using the namespace {}", shown(name)),
+            || format!("grants.namespaces = [{}]", shown(name)),
         )
     }
 
@@ -267,6 +290,7 @@ mod tests {
             none.program(&argv),
             none.publish(Ipv4Addr::LOCALHOST.into()),
             none.label("fakecloud-policy-engine"),
+            none.namespace("team-a"),
         ];
         for (refusal, grant) in refusals.into_iter().zip([
             "grants.capabilities = [\"docker\"]",
@@ -275,6 +299,7 @@ mod tests {
             "grants.exec = [\"redis-cli\"]",
             "grants.publish = [\"127.0.0.1\"]",
             "grants.labels = [\"fakecloud-policy-engine\"]",
+            "grants.namespaces = [\"team-a\"]",
         ]) {
             assert_eq!(refusal.unwrap_err().grant, grant);
         }

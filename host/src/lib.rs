@@ -17,8 +17,8 @@
 //! # }
 //! ```
 //!
-//! Cargo features: `docker` (default) supplies Docker and Podman, `memory` an in-memory engine for tests and
-//! the bench, `cli` the `cachehost` command.
+//! Cargo features: `docker` (default) supplies Docker and Podman, `kube` Kubernetes, `memory` an in-memory engine
+//! for tests and the bench, `cli` the `cachehost` command.
 
 mod builder;
 mod capabilities;
@@ -29,6 +29,7 @@ mod error;
 mod grants;
 mod instance;
 mod lease;
+mod leftovers;
 mod locks;
 mod manifest;
 mod ownership;
@@ -42,13 +43,13 @@ mod snapshot;
 mod types;
 
 pub use builder::{Backend, RuntimeBuilder};
-#[cfg(feature = "docker")]
+#[cfg(any(feature = "docker", feature = "kube"))]
 pub use compat::ElastiCacheRuntime;
 pub use compat::{CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
 pub use error::{Error, Fault, InvalidInput};
 pub use grants::{Access, Capability, Grants, Namespace, Pattern};
 pub use manifest::{Manifest, ManifestError, PolicySource, Settings, Sha256Hex};
-pub use policy::{Limits, PolicyError, PolicyInfo, inspect_policy, inspect_source};
+pub use policy::{Limits, PolicyError, PolicyInfo, inspect_environment, inspect_policy};
 pub use progress::{Progress, ProgressSink, SharedProgress, silent};
 pub use runtime::{Runtime, check_exec_arguments};
 pub use scheduling::Scheduling;

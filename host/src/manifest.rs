@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::builder::Backend;
+#[cfg(feature = "kube")]
+use crate::engine::kube::KubeOptions;
 use crate::grants::Grants;
 use crate::policy::Limits;
 
@@ -23,6 +25,9 @@ pub struct Manifest {
     pub policy: PolicySource,
     /// What runs the containers.
     pub backend: Backend,
+    /// Which cluster, and what of it is used; of use with the backend `kube`.
+    #[cfg(feature = "kube")]
+    pub kube: KubeOptions,
     /// What the policy may do.
     pub grants: Grants,
     /// What an operation may use.
@@ -145,6 +150,18 @@ impl Manifest {
     /// The text of the manifest that says what [`Manifest::standard`] is, to begin one's own with.
     pub fn standard_text() -> &'static str {
         STANDARD
+    }
+
+    /// The policy's settings, with what the host says about where caches are.
+    pub(crate) fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings = self.config.0.clone();
+        settings.insert("backend".to_owned(), self.backend.as_str().to_owned());
+        settings.remove("storage-class");
+        #[cfg(feature = "kube")]
+        if let (Backend::Kube, Some(class)) = (self.backend, &self.kube.storage_class) {
+            settings.insert("storage-class".to_owned(), class.clone());
+        }
+        settings
     }
 
     /// Reads a manifest.

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::types::CacheKey;
 
@@ -33,13 +33,46 @@ const MARK: &str = "fakecloud-elasticache-mark";
 /// Labels that the mark covers begin with this; images and people may add others.
 const OURS: &str = "fakecloud-";
 
-const KEY_BYTES: usize = 32;
+pub(crate) const KEY_BYTES: usize = 32;
+
+/// By what Kubernetes selects the objects of this runtime, and of one cache. Labels there take no more than 63
+/// characters of few kinds: these only find objects, and what is marked stands in their annotations.
+pub(crate) fn selectors(of: Option<(&str, &CacheKey)>) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::from([
+        ("fakecloud-managed-by".to_owned(), "fakecloud".to_owned()),
+        ("fakecloud-service".to_owned(), "elasticache".to_owned()),
+    ]);
+    if let Some((instance, key)) = of {
+        labels.insert(INSTANCE.to_owned(), label_value(instance));
+        labels.insert(ID.to_owned(), label_value(key.id()));
+    }
+    labels
+}
+
+/// A text as the value of a Kubernetes label: as it is if that is allowed, else with a part of its hash.
+pub(crate) fn label_value(text: &str) -> String {
+    const LENGTH: usize = 63;
+    const HASH_MARK: &str = ".h-";
+    const HASH_BYTES: usize = 16;
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let allowed = text.len() <= LENGTH && text.chars().all(inside);
+    if allowed && ends(text.chars().next()) && ends(text.chars().last()) && !text.contains(HASH_MARK) {
+        return text.to_owned();
+    }
+    let room = LENGTH - HASH_MARK.len() - 2 * HASH_BYTES;
+    let slug: String = text.chars().filter(char::is_ascii_alphanumeric).take(room).collect();
+    let hash = hex(&Sha256::digest(text.as_bytes())[..HASH_BYTES]);
+    if slug.is_empty() { hash } else { format!("{slug}{HASH_MARK}{hash}") }
+}
 
 /// What an object is, so that a mark of one kind is worth nothing on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Container,
     Volume,
+    Pod,
+    Claim,
     Lease,
     /// A compiled component in the cache folder.
     Code,
@@ -50,6 +83,8 @@ impl Kind {
         match self {
             Kind::Container => b"container",
             Kind::Volume => b"volume",
+            Kind::Pod => b"pod",
+            Kind::Claim => b"claim",
             Kind::Lease => b"lease",
             Kind::Code => b"code",
         }
@@ -78,10 +113,7 @@ impl Secret {
         // Written whole under another name first, so that nobody ever reads half of it; then linked, so
         // that of two processes which start at once, one wins and both use that one's.
         let mut file = tempfile::Builder::new().prefix(".owner.key").tempfile_in(folder)?;
-        let mut bytes = [0; KEY_BYTES];
-        bytes[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        bytes[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        file.write_all(&bytes)?;
+        file.write_all(&new_secret())?;
         file.as_file().sync_all()?;
         match file.persist_noclobber(&path) {
             Ok(_) => {}
@@ -89,6 +121,12 @@ impl Secret {
             Err(error) => return Err(error.error),
         }
         read_secret(&path)
+    }
+
+    /// A secret of bytes that were kept somewhere; none if they are too few or too many.
+    #[cfg(feature = "kube")]
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     /// A secret that only this process knows.
@@ -151,6 +189,14 @@ impl Secret {
         mac.update(bytes);
         mac
     }
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn new_secret() -> [u8; KEY_BYTES] {
+    let mut bytes = [0; KEY_BYTES];
+    bytes[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    bytes[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+    bytes
 }
 
 fn read_secret(path: &Path) -> io::Result<Secret> {
@@ -349,6 +395,22 @@ mod tests {
         fs::write(folder.path().join("owner.key"), b"short").unwrap();
         let error = Secret::of_folder(folder.path()).unwrap_err();
         assert!(error.to_string().contains("5 bytes"), "{error}");
+    }
+
+    #[test]
+    fn label_values_are_allowed_by_kubernetes_and_differ_where_their_texts_do() {
+        assert_eq!(label_value("my-cache_1.a"), "my-cache_1.a");
+        let texts =
+            ["", "-", "a/b", "a-b", "a_", &"k".repeat(64), &"k".repeat(65), "weird/id:1", "ü", "x.h-00"];
+        let mut seen = std::collections::HashSet::new();
+        for text in texts {
+            let value = label_value(text);
+            let inside = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            assert!(value.len() <= 63 && value.chars().all(inside), "{value}");
+            assert!(value.starts_with(|c: char| c.is_ascii_alphanumeric()), "{value}");
+            assert!(value.ends_with(|c: char| c.is_ascii_alphanumeric()), "{value}");
+            assert!(seen.insert(value), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The embedder's view: one call for each thing that can be done to a cache.
 
-use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +7,24 @@ use std::time::Duration;
 use tokio::sync::RwLock;
 use tokio::task::JoinSet;
 
-use crate::builder::RuntimeBuilder;
-use crate::capabilities::{Created, OperationKind, OperationState};
+use crate::builder::{Driver, RuntimeBuilder};
+use crate::capabilities::{OperationKind, OperationState};
 use crate::engine::EngineError;
 use crate::environment::Environment;
 use crate::error::{Error, InvalidInput};
 use crate::instance::HeldInstance;
 use crate::lease::{self, LeaseKeeper};
+use crate::leftovers;
 use crate::locks::KeyLocks;
 use crate::manifest::{Manifest, PolicySource};
-use crate::ownership::{INSTANCE, Kind};
 use crate::policy::{Active, CompiledCache, Guards, Request, Response};
 use crate::snapshot::{Snapshot, folder_of};
 use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Description, SnapshotInfo};
 
 /// Engines that `stop_all` ends at once.
 const STOPS_AT_ONCE: usize = 16;
-/// Seconds for what a broken operation left to end by itself.
-const ABANDONED_GRACE: u32 = 2;
 /// For taking a lease, or for removing old ones.
 const LEASE_WITHIN: Duration = Duration::from_secs(30);
-/// For removing each thing that a broken operation left.
-const ABANDONED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Caches on one engine, kept by one policy. Cheap to clone; all clones are the same runtime.
 ///
@@ -44,7 +39,7 @@ pub struct Runtime {
 }
 
 pub(crate) struct Shared {
-    pub(crate) environment: Arc<Environment>,
+    pub(crate) environment: Environment,
     /// Which policy new operations run on. Those in flight hold on to theirs.
     pub(crate) active: parking_lot::RwLock<Arc<Active>>,
     /// What the active policy was made of.
@@ -55,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) lease_length: Option<Duration>,
     pub(crate) lease: tokio::sync::OnceCell<LeaseKeeper>,
     pub(crate) _held_instance: Option<HeldInstance>,
+    /// What the client of the cluster lives in, where that is not the embedder's own.
+    pub(crate) _driver: Option<Driver>,
     /// Held for reading by every operation that changes a cache, for writing by `stop_all`: a start in flight is
     /// waited for.
     pub(crate) gate: RwLock<()>,
@@ -64,7 +61,7 @@ impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime")
             .field("engine", &self.engine_name())
-            .field("instance", &self.shared.environment.owner.instance)
+            .field("instance", &self.shared.environment.owner().instance)
             .field("policy", &self.active().policy.path)
             .finish_non_exhaustive()
     }
@@ -80,19 +77,25 @@ impl Runtime {
         Self { shared: Arc::new(shared) }
     }
 
-    /// `docker`, `podman`, `memory`.
+    /// `docker`, `podman`, `memory`; `kubernetes` where caches are pods.
     pub fn engine_name(&self) -> &str {
-        self.shared.environment.engine.name()
+        match &self.shared.environment {
+            Environment::Docker(docker) => docker.engine.name(),
+            Environment::Kube(_) => "kubernetes",
+        }
     }
 
-    /// How clients reach the engine's host.
+    /// How clients reach the engine's host. Empty on Kubernetes, where each cache has an address of its own.
     pub fn endpoint_host(&self) -> &str {
-        &self.shared.environment.endpoint_host
+        match &self.shared.environment {
+            Environment::Docker(docker) => &docker.endpoint_host,
+            Environment::Kube(_) => "",
+        }
     }
 
     /// Who owns what this runtime makes.
     pub fn instance(&self) -> &str {
-        &self.shared.environment.owner.instance
+        &self.shared.environment.owner().instance
     }
 
     /// What the policy says of itself.
@@ -283,15 +286,8 @@ impl Runtime {
 
     async fn tidy_leases(&self) -> Result<(), EngineError> {
         let environment = &self.shared.environment;
-        let owning: HashSet<String> = environment
-            .engine
-            .list_containers(&[(INSTANCE, "")])
-            .await?
-            .into_iter()
-            .filter_map(|c| environment.owner.provenance(Kind::Container, &c.name, &c.labels))
-            .map(|provenance| provenance.instance)
-            .collect();
-        lease::tidy(environment.engine.as_ref(), &environment.owner, &owning).await
+        let owning = leftovers::owning(environment).await?;
+        lease::tidy(environment, &owning).await
     }
 
     /// Stops every cache of this instance cleanly, as at shutdown; data stays. Operations in flight are
@@ -408,7 +404,7 @@ impl Runtime {
         scratch: Option<PathBuf>,
     ) -> Result<Response, Error> {
         let mut state = OperationState::new(
-            Some(Arc::clone(&self.shared.environment)),
+            Some(self.shared.environment.clone()),
             Arc::clone(&active.terms),
             request.kind(),
             request.key().cloned(),
@@ -427,7 +423,7 @@ impl Runtime {
         let operation = state.id.clone();
         let ended = active.policy.run(request, state).await;
         if ended.outcome.is_err() {
-            self.abandon(&operation, ended.created).await;
+            leftovers::remove(&self.shared.environment, &operation, ended.created).await;
         }
         ended.outcome
     }
@@ -436,8 +432,7 @@ impl Runtime {
     async fn hold_lease(&self, within: Duration) -> Result<(), Error> {
         let shared = &self.shared;
         let Some(length) = shared.lease_length else { return Ok(()) };
-        let take =
-            shared.lease.get_or_try_init(|| LeaseKeeper::start(Arc::clone(&shared.environment), length));
+        let take = shared.lease.get_or_try_init(|| LeaseKeeper::start(shared.environment.clone(), length));
         match tokio::time::timeout(within.min(LEASE_WITHIN), take).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
@@ -447,46 +442,6 @@ impl Runtime {
                 Err(Error::Timeout { what: "taking the owner's lease: the engine does not answer".into() })
             }
         }
-    }
-
-    /// Removes what a failed operation made and did not remove itself: what has a name that it asked for, and
-    /// carries its mark.
-    async fn abandon(&self, operation: &str, created: Created) {
-        let Environment { engine, owner, .. } = self.shared.environment.as_ref();
-        let is_its = |kind, name: &str, labels: &BTreeMap<String, String>| {
-            owner.provenance(kind, name, labels).is_some_and(|made| made.operation == operation)
-        };
-        for name in created.containers {
-            let removed = async {
-                match engine.inspect_container(&name).await? {
-                    Some(there) if is_its(Kind::Container, &there.name, &there.labels) => {
-                        engine.stop_container(&there.id, ABANDONED_GRACE).await?;
-                        engine.remove_container(&there.id).await
-                    }
-                    _ => Ok(()),
-                }
-            };
-            report(&name, tokio::time::timeout(ABANDONED_WITHIN, removed).await);
-        }
-        for name in created.volumes {
-            let removed = async {
-                match engine.inspect_volume(&name).await? {
-                    Some(there) if is_its(Kind::Volume, &there.name, &there.labels) => {
-                        engine.remove_volume(&name).await
-                    }
-                    _ => Ok(()),
-                }
-            };
-            report(&name, tokio::time::timeout(ABANDONED_WITHIN, removed).await);
-        }
-    }
-}
-
-fn report(object: &str, outcome: Result<Result<(), EngineError>, tokio::time::error::Elapsed>) {
-    match outcome {
-        Ok(Ok(()) | Err(EngineError::NotFound { .. })) => {}
-        Ok(Err(error)) => tracing::warn!(object, %error, "what a failed operation made was left"),
-        Err(_) => tracing::warn!(object, "what a failed operation made was left: the engine does not answer"),
     }
 }
 

@@ -17,7 +17,7 @@ files![
     "a-killed-engine-keeps-every-write",
     "a-look-alike-is-left-alone",
     "a-reboot-empties",
-    "a-reboot-keeps-endpoint-and-data",
+    "a-reboot-keeps-every-write",
     "a-restore-never-overwrites-unasked",
     "a-restore-over-a-running-cache-is-asked-for",
     "a-restore-that-fails-keeps-the-old-data",
@@ -103,7 +103,7 @@ pub enum Action {
     Damage,
     /// Make `file` an RDB file that passes every check and that no engine can load.
     Forge,
-    /// Count what the instance has: `containers` and `volumes`.
+    /// Count what the instance has: `containers` and `volumes`, or pods and claims.
     Count,
     /// See that there is no `file`.
     ExpectNoFile,
@@ -159,7 +159,7 @@ pub struct Step {
     pub success: Option<bool>,
     /// What must be seen: `available`, `starting`, `stopped`, `not-available`, `none`.
     pub state: Option<String>,
-    /// What the endpoint must be.
+    /// What the endpoint must be; `same` only for a policy that promises that a reboot keeps it.
     pub endpoint: Option<EndpointIs>,
     /// Which caches a list must give.
     pub caches: Option<Vec<String>>,
@@ -188,6 +188,8 @@ pub struct Scenario {
     /// The promises that it is about; it applies only to policies that make all of them.
     #[serde(default)]
     pub promises: Vec<String>,
+    /// The only backend that it is about, if it is about one.
+    pub backend: Option<String>,
     /// Which engines it is for.
     pub engines: Engines,
     /// What happens.

@@ -14,6 +14,13 @@ use tokio::sync::Mutex;
 use crate::corpus::{Action, EndpointIs, Scenario, Step};
 use crate::world::{Occupied, World};
 
+/// Has the engine itself count the keys that have their values: one question instead of one for each.
+const COUNT_KEPT: &str = "\
+    local kept = 0 \
+    for n = 0, tonumber(ARGV[1]) - 1 do \
+        if redis.call('GET', 'key-' .. n) == ARGV[2] .. n then kept = kept + 1 end \
+    end \
+    return kept";
 /// Keys that are read at once, over a connection each.
 const READS: usize = 16;
 
@@ -22,6 +29,8 @@ struct Run {
     world: World,
     environment: Manifest,
     engine: Engine,
+    /// Whether the policy promises that.
+    keeps_endpoints: bool,
     instance: String,
     /// The embedder's data folder, shared by runs: what differs is the instance.
     data: PathBuf,
@@ -51,6 +60,7 @@ pub async fn run(
     world: &World,
     environment: &Manifest,
     engine: Engine,
+    keeps_endpoints: bool,
     data: &Path,
 ) -> Result<()> {
     // Different for each run, and found again in a list of containers.
@@ -59,6 +69,7 @@ pub async fn run(
         world: world.clone(),
         environment: environment.clone(),
         engine,
+        keeps_endpoints,
         instance: instance.clone(),
         data: data.to_owned(),
         folder: tempfile::tempdir().context("making a temporary folder")?,
@@ -99,7 +110,7 @@ impl Run {
             .instance(&self.instance)
             .data_dir(&self.data)
             .cache_dir(&self.data);
-        let runtime = self.world.equip(builder).build().await?;
+        let runtime = self.world.equip(builder)?.build().await?;
         Ok(state.runtime.insert(runtime).clone())
     }
 
@@ -192,7 +203,9 @@ impl Run {
         let mut state = self.state.lock().await;
         let before = state.caches.insert(step.cache.clone(), cache).and_then(|cache| cache.endpoint);
         match (step.endpoint, before) {
-            (Some(EndpointIs::Same), before) => same("the endpoint", before.as_ref(), &endpoint),
+            (Some(EndpointIs::Same), before) if self.keeps_endpoints => {
+                same("the endpoint", before.as_ref(), &endpoint)
+            }
             (Some(EndpointIs::Other), Some(before)) if before == endpoint => {
                 bail!("the endpoint is still {before}")
             }
@@ -247,6 +260,12 @@ impl Run {
         let written = self.state.lock().await.written.get(of).copied().context("nothing was written")?;
         self.expect_size(cache, written).await?;
         let endpoint = self.known(cache).await?.endpoint.context("it has no endpoint")?;
+        if self.world.runs_scripts() {
+            let args = ["EVAL", COUNT_KEPT, "0", &written.to_string(), &value_prefix(of)].map(str::to_owned);
+            let kept = self.world.ask(&endpoint, &args).await?;
+            ensure!(kept == Reply::Integer(written.into()), "of {written} keys {kept:?} have their values");
+            return Ok(());
+        }
         // Each by itself: of an array only the length would come back.
         stream::iter((0..written).map(Ok))
             .try_for_each_concurrent(READS, |n| {
@@ -292,10 +311,10 @@ impl Run {
             }
             Action::RestartByOthers => self.world.restart(&cache.handle).await,
             Action::RemoveByOthers => self.world.remove(&cache.handle).await,
-            Action::Kill => self.world.kill(&self.world.container(&cache.handle).await?).await,
-            Action::FailSaves => self.world.fail_saves(&self.world.container(&cache.handle).await?).await,
+            Action::Kill => self.world.kill(&cache.handle).await,
+            Action::FailSaves => self.world.fail_saves(&cache.handle).await,
             Action::LookAlike => {
-                let name = self.world.look_alike(&self.world.container(&cache.handle).await?).await?;
+                let name = self.world.look_alike(&cache.handle).await?;
                 self.state.lock().await.look_alikes.push(name);
                 Ok(())
             }
@@ -313,7 +332,11 @@ fn unloadable() -> Vec<u8> {
 }
 
 fn value(cache: &str, n: u32) -> String {
-    format!("value-of-{cache}-{n}")
+    format!("{}{n}", value_prefix(cache))
+}
+
+fn value_prefix(cache: &str) -> String {
+    format!("value-of-{cache}-")
 }
 
 /// The value, or `None` where the error came that must.

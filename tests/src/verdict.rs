@@ -78,33 +78,41 @@ pub async fn judge(
     let data = data.path();
     // Compiled once here, and found in its cache by all that follow.
     let builder = Runtime::builder().environment(environment.clone()).data_dir(data).cache_dir(data);
-    let runtime = worlds().equip(builder).build().await?;
+    let world = worlds();
+    let backend = world.backend();
+    let runtime = world.equip(builder)?.build().await?;
     let description = runtime.describe().await.ok();
+    let keeps_endpoints =
+        description.as_ref().is_some_and(|of| of.promises.contains(&"endpoint-survives-reboot"));
     let mut jobs = Vec::new();
     for scenario in scenarios {
         let scenario = Arc::new(scenario);
-        match plan(&scenario, description.as_ref()) {
+        match plan(&scenario, description.as_ref(), backend) {
             Ok(engines) => {
                 jobs.extend(engines.into_iter().map(|engine| (Arc::clone(&scenario), Ok(engine), worlds())));
             }
             Err(outcome) => jobs.push((scenario, Err(outcome), worlds())),
         }
     }
-    let mut ended = stream::iter(jobs)
-        .map(|(scenario, planned, world)| async move {
-            let (name, title) = (scenario.name.clone(), scenario.title.clone());
-            match planned {
-                Err(outcome) => Line { name, title, engine: None, outcome },
-                Ok(engine) => {
-                    let outcome = match runner::run(&scenario, &world, environment, engine, data).await {
-                        Ok(()) => Outcome::Passed,
-                        Err(error) => Outcome::Failed(error),
-                    };
-                    Line { name, title, engine: Some(engine), outcome }
+    let mut ended =
+        stream::iter(jobs)
+            .map(|(scenario, planned, world)| async move {
+                let (name, title) = (scenario.name.clone(), scenario.title.clone());
+                match planned {
+                    Err(outcome) => Line { name, title, engine: None, outcome },
+                    Ok(engine) => {
+                        let outcome =
+                            match runner::run(&scenario, &world, environment, engine, keeps_endpoints, data)
+                                .await
+                            {
+                                Ok(()) => Outcome::Passed,
+                                Err(error) => Outcome::Failed(error),
+                            };
+                        Line { name, title, engine: Some(engine), outcome }
+                    }
                 }
-            }
-        })
-        .buffered(at_once);
+            })
+            .buffered(at_once);
     let mut lines = Vec::new();
     while let Some(line) = ended.next().await {
         report(&line);
@@ -114,10 +122,17 @@ pub async fn judge(
 }
 
 /// With which engines a scenario is run, or why it is not.
-fn plan(scenario: &Scenario, description: Option<&Description>) -> Result<Vec<Engine>, Outcome> {
+fn plan(
+    scenario: &Scenario,
+    description: Option<&Description>,
+    backend: &str,
+) -> Result<Vec<Engine>, Outcome> {
     let Some(description) = description else {
         return Err(Outcome::Skipped("the policy does not describe itself"));
     };
+    if scenario.backend.as_deref().is_some_and(|only| only != backend) {
+        return Err(Outcome::NotClaimed(format!("running on another backend than {backend}")));
+    }
     let made = |promise: &&String| description.promises.contains(&promise.as_str());
     if let Some(promise) = scenario.promises.iter().find(|promise| !made(promise)) {
         return Err(Outcome::NotClaimed(promise.clone()));

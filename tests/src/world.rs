@@ -1,45 +1,41 @@
 //! Where scenarios run, and what other hands than the host's do there.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
+mod containers;
+mod pods;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use elasticache_host::engine::docker::Docker;
-use elasticache_host::engine::memory::MemoryEngine;
-use elasticache_host::engine::{Container, ContainerEngine, ContainerSpec, ContainerState, RestartPolicy};
-use elasticache_host::probes::tcp::TcpProbes;
-use elasticache_host::probes::{Probes, Reply};
+use anyhow::{Result, bail};
+use elasticache_host::probes::Reply;
 use elasticache_host::{Endpoint, RuntimeBuilder};
 
-/// The label by which every runtime's objects are found, whatever the policy.
+use containers::Containers;
+use pods::Pods;
+
+/// The label and annotation by which every runtime's objects are found, whatever the policy.
 const INSTANCE: &str = "fakecloud-instance";
 
-/// A container engine with everything that scenarios need beside the host.
+/// A container engine or a cluster, with everything that scenarios need beside the host.
 #[derive(Clone)]
-pub struct World {
-    engine: Arc<dyn ContainerEngine>,
-    probes: Arc<dyn Probes>,
-    endpoint_host: String,
-    memory: Option<MemoryEngine>,
+pub struct World(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Containers(Containers),
+    Pods(Arc<Pods>),
 }
 
 /// A port in foreign hands, until it is dropped.
 #[derive(Debug)]
 pub struct Occupied {
-    _listener: Option<TcpListener>,
+    _listener: Option<std::net::TcpListener>,
 }
 
 impl World {
     /// The in-memory engine, new and empty.
     pub fn memory() -> Self {
-        let memory = MemoryEngine::new();
-        Self {
-            engine: Arc::new(memory.clone()),
-            probes: Arc::new(memory.clone()),
-            endpoint_host: "127.0.0.1".to_owned(),
-            memory: Some(memory),
-        }
+        Self(Kind::Containers(Containers::memory()))
     }
 
     /// The Docker or Podman that this machine has.
@@ -47,14 +43,43 @@ impl World {
     /// # Errors
     /// If none answers.
     pub async fn docker() -> Result<Self> {
-        let docker = Docker::detect().await?;
-        let endpoint_host = docker.endpoint_host();
-        Ok(Self { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host, memory: None })
+        Ok(Self(Kind::Containers(Containers::docker().await?)))
     }
 
-    /// Hands its engine to a runtime.
-    pub fn equip(&self, builder: RuntimeBuilder) -> RuntimeBuilder {
-        builder.engine(Arc::clone(&self.engine), Arc::clone(&self.probes), &self.endpoint_host)
+    /// A cluster, in a namespace of its own, which is deleted when the last clone is dropped. Data lies on claims of
+    /// the storage class, or in pods without one.
+    ///
+    /// # Errors
+    /// If the cluster cannot be used.
+    pub async fn kube(kubeconfig: &Path, context: &str, storage_class: Option<&str>) -> Result<Self> {
+        Ok(Self(Kind::Pods(Arc::new(Pods::new(kubeconfig, context, storage_class).await?))))
+    }
+
+    /// `docker` or `kube`: what a policy would call this.
+    pub fn backend(&self) -> &'static str {
+        match &self.0 {
+            Kind::Containers(_) => "docker",
+            Kind::Pods(_) => "kube",
+        }
+    }
+
+    /// Whether its engines are real ones, which run scripts.
+    pub fn runs_scripts(&self) -> bool {
+        match &self.0 {
+            Kind::Containers(containers) => containers.are_real(),
+            Kind::Pods(_) => true,
+        }
+    }
+
+    /// Makes a runtime run here.
+    ///
+    /// # Errors
+    /// If what it needs cannot be said.
+    pub fn equip(&self, builder: RuntimeBuilder) -> Result<RuntimeBuilder> {
+        match &self.0 {
+            Kind::Containers(containers) => Ok(containers.equip(builder)),
+            Kind::Pods(pods) => pods.equip(builder),
+        }
     }
 
     /// Sends a command as a client would.
@@ -62,137 +87,102 @@ impl World {
     /// # Errors
     /// If there is no reply, or the server's reply is an error.
     pub async fn ask(&self, endpoint: &Endpoint, args: &[String]) -> Result<Reply> {
-        match self.probes.command(endpoint, args, 1 << 20).await? {
+        let reply = match &self.0 {
+            Kind::Containers(containers) => containers.command(endpoint, args).await?,
+            Kind::Pods(pods) => pods.command(endpoint, args).await?,
+        };
+        match reply {
             Reply::Error(words) => bail!("{} was answered with {words}", args.join(" ")),
             reply => Ok(reply),
         }
     }
 
-    /// SIGKILL to the engine in a container, in a way that nothing restarts.
+    /// Ends the engine of a cache at once, in a way that nothing restarts and that saves nothing.
     ///
     /// # Errors
-    /// If the container engine does not do it.
-    pub async fn kill(&self, container: &Container) -> Result<()> {
-        match &self.memory {
-            Some(memory) => memory.kill(&container.name)?,
-            None => {
-                let done = Command::new("docker")
-                    .args(["kill", "--signal", "KILL", &container.id])
-                    .output()
-                    .context("running the docker command")?;
-                if !done.status.success() {
-                    bail!("docker kill {}: {}", container.name, String::from_utf8_lossy(&done.stderr));
-                }
-            }
+    /// If that could not be done.
+    pub async fn kill(&self, handle: &str) -> Result<()> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.kill(handle).await,
+            Kind::Pods(pods) => pods.kill(handle).await,
         }
-        Ok(self.engine.wait_exit(&container.id).await.map(drop)?)
     }
 
     /// A foreign program takes a port of the engine's host.
     ///
     /// # Errors
-    /// If somebody has it already.
+    /// If somebody has it already, or where there is no such port.
     pub fn occupy(&self, port: u16) -> Result<Occupied> {
-        match &self.memory {
-            Some(memory) => {
-                memory.occupy_port(port);
-                Ok(Occupied { _listener: None })
-            }
-            None => Ok(Occupied { _listener: Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?) }),
+        match &self.0 {
+            Kind::Containers(containers) => containers.occupy(port),
+            Kind::Pods(_) => bail!("pods publish no port of a host"),
         }
     }
 
-    /// From now on the engine in a container cannot save.
+    /// From now on the engine of a cache cannot save.
     ///
     /// # Errors
     /// If that could not be arranged.
-    pub async fn fail_saves(&self, container: &Container) -> Result<()> {
-        match &self.memory {
-            Some(memory) => memory.set_save_error(Some("ERR a full disk".to_owned())),
-            None => {
-                // A save ends by renaming a file to this name in the server's folder, which a folder there prevents.
-                // Which folder that is, is the policy's affair; in the others it does no harm.
-                for folder in ["/data", "/tmp", "/tmp/cache"] {
-                    let script = format!(
-                        "[ ! -d {folder} ] || {{ rm -f {folder}/dump.rdb; mkdir -p {folder}/dump.rdb/x; }}"
-                    );
-                    let argv = ["sh", "-c", &script].map(str::to_owned);
-                    let made = self.engine.exec(&container.id, &argv, 4096).await?;
-                    if made.exit_code != 0 {
-                        bail!("mkdir in {}: {}", container.name, String::from_utf8_lossy(&made.stderr));
-                    }
-                }
-            }
+    pub async fn fail_saves(&self, handle: &str) -> Result<()> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.fail_saves(handle).await,
+            Kind::Pods(pods) => pods.fail_saves(handle).await,
         }
-        Ok(())
-    }
-
-    /// A container by its handle.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub async fn container(&self, handle: &str) -> Result<Container> {
-        self.engine
-            .inspect_container(handle)
-            .await?
-            .with_context(|| format!("there is no container {handle}"))
     }
 
     /// Restarts a container as the engine's own tools do.
     ///
     /// # Errors
-    /// If the engine does not do it.
+    /// If the engine does not do it, or where nothing can be restarted.
     pub async fn restart(&self, handle: &str) -> Result<()> {
-        Ok(self.engine.restart_container(handle, 30).await?)
+        match &self.0 {
+            Kind::Containers(containers) => containers.restart(handle).await,
+            Kind::Pods(_) => bail!("pods are never started again"),
+        }
     }
 
-    /// Stops and removes a container as the engine's own tools do.
+    /// Ends and removes a container or pod as the engine's own tools do.
     ///
     /// # Errors
     /// If the engine does not do it.
     pub async fn remove(&self, handle: &str) -> Result<()> {
-        self.engine.stop_container(handle, 30).await?;
-        Ok(self.engine.remove_container(handle).await?)
+        match &self.0 {
+            Kind::Containers(containers) => containers.remove(handle).await,
+            Kind::Pods(pods) => pods.remove(handle).await,
+        }
     }
 
-    /// A container with the labels of another one, under a name of its own.
+    /// An object with all that another one says of itself, under a name of its own.
     ///
     /// # Errors
     /// If it cannot be made.
-    pub async fn look_alike(&self, container: &Container) -> Result<String> {
-        let spec = ContainerSpec {
-            name: format!("{}-look-alike", container.name),
-            image: container.image.clone(),
-            command: Vec::new(),
-            labels: container.labels.clone(),
-            publish: None,
-            mounts: Vec::new(),
-            tmpfs: Vec::new(),
-            restart: RestartPolicy::Never,
-            stop_grace: 1,
-        };
-        self.engine.create_container(&spec).await?;
-        Ok(spec.name)
+    pub async fn look_alike(&self, handle: &str) -> Result<String> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.look_alike(handle).await,
+            Kind::Pods(pods) => pods.look_alike(handle).await,
+        }
     }
 
-    /// Whether a container of that name is there, never started.
+    /// Whether such an object is there as it was made.
     ///
     /// # Errors
     /// If the engine does not say.
-    pub async fn is_untouched(&self, name: &str) -> Result<bool> {
-        let found = self.engine.inspect_container(name).await?;
-        Ok(found.is_some_and(|container| container.state == ContainerState::Created))
+    pub async fn is_untouched(&self, look_alike: &str) -> Result<bool> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.is_untouched(look_alike).await,
+            Kind::Pods(pods) => pods.is_untouched(look_alike).await,
+        }
     }
 
-    /// How many containers and volumes an instance has.
+    /// How many containers and volumes, or pods and claims, an instance has.
     ///
     /// # Errors
     /// If the engine does not say.
     pub async fn count(&self, instance: &str) -> Result<(usize, usize)> {
-        let containers = self.engine.list_containers(&[(INSTANCE, instance)]).await?;
-        let volumes = self.engine.list_volumes(&[(INSTANCE, instance)]).await?;
-        let own = containers.iter().filter(|container| !container.name.ends_with("-look-alike"));
-        Ok((own.count(), volumes.len()))
+        match &self.0 {
+            Kind::Containers(containers) => containers.count(instance).await,
+            Kind::Pods(pods) => pods.count(instance).await,
+        }
     }
 
     /// Removes all that a scenario's instance left.
@@ -200,14 +190,9 @@ impl World {
     /// # Errors
     /// The first that occurred, after everything was tried.
     pub async fn clean(&self, instance: &str) -> Result<()> {
-        let mut outcome = Ok(());
-        for container in self.engine.list_containers(&[(INSTANCE, instance)]).await? {
-            outcome = outcome.and(self.engine.stop_container(&container.id, 1).await);
-            outcome = outcome.and(self.engine.remove_container(&container.id).await);
+        match &self.0 {
+            Kind::Containers(containers) => containers.clean(instance).await,
+            Kind::Pods(pods) => pods.clean(instance).await,
         }
-        for volume in self.engine.list_volumes(&[(INSTANCE, instance)]).await? {
-            outcome = outcome.and(self.engine.remove_volume(&volume.name).await);
-        }
-        Ok(outcome?)
     }
 }

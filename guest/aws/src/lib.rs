@@ -8,12 +8,14 @@
     reason = "the contract's documentation is in wit/; this crate is no library for others"
 )]
 
-use policy_kit::bindings::fakecloud::elasticache::docker::{Container, Volume};
+use policy_kit::bindings::fakecloud::elasticache::docker::Volume;
 use policy_kit::bindings::fakecloud::elasticache::types::{
-    Backend, CacheKey, Description, Engine, Error, Operation, Promise,
+    CacheKey, Description, Engine, Error, Operation, Promise,
 };
-use policy_kit::storage::{Staging, Storage};
-use policy_kit::volatile;
+use policy_kit::cache::{BACKENDS, Place};
+use policy_kit::server::Server;
+use policy_kit::storage::{InPods, Staging, Storage};
+use policy_kit::volatile::{self, promises};
 
 pub struct Aws;
 
@@ -23,8 +25,9 @@ impl Storage for Aws {
     const GRACE: u32 = 10;
     const OPTIONS: &'static [&'static str] = volatile::OPTIONS;
     const TMPFS: &'static [&'static str] = volatile::TMPFS;
+    const IN_PODS: InPods = InPods::Emptied;
 
-    fn describe() -> Description {
+    fn describe(place: Place) -> Description {
         Description {
             name: "aws".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -33,13 +36,8 @@ impl Storage for Aws {
                       way to keep data."
                     .to_owned(),
             engines: vec![Engine::Redis, Engine::Valkey, Engine::Memcached],
-            backends: vec![Backend::Docker],
-            promises: vec![
-                Promise::RebootEmpties,
-                Promise::NothingSurvivesStop,
-                Promise::EndpointSurvivesReboot,
-                Promise::Snapshots,
-            ],
+            backends: BACKENDS.to_vec(),
+            promises: promises(place, Promise::RebootEmpties),
         }
     }
 
@@ -54,30 +52,30 @@ impl Storage for Aws {
     fn stage(staging: &Staging) -> Result<Option<()>, Error> {
         match staging.restored {
             Some(_) => volatile::put_snapshot(staging)?,
-            None => volatile::put_empty(staging.container)?,
+            None => volatile::put_empty(staging.server)?,
         }
         Ok(None)
     }
 
-    fn unstage(_: &Container, (): ()) -> Result<(), Error> {
+    fn unstage(_: Server, (): ()) -> Result<(), Error> {
         Ok(())
     }
 
     /// What was loaded once is not to be loaded again, by whatever start.
-    fn loaded(container: &Container) -> Result<(), Error> {
-        volatile::put_empty(container)
+    fn loaded(server: Server) -> Result<(), Error> {
+        volatile::put_empty(server)
     }
 
-    fn before_reboot(container: &Container) -> Result<(), Error> {
-        volatile::put_empty(container)
+    fn before_reboot(server: Server) -> Result<(), Error> {
+        volatile::put_empty(server)
     }
 
-    fn before_stop(_: &Container) -> Result<(), Error> {
+    fn before_stop(_: Server) -> Result<(), Error> {
         Ok(())
     }
 
-    fn saved(container: &Container) -> Result<(), Error> {
-        volatile::put_empty(container)
+    fn saved(server: Server) -> Result<(), Error> {
+        volatile::put_empty(server)
     }
 
     fn remove_data(_: &CacheKey) -> Result<bool, Error> {

@@ -1,14 +1,16 @@
 //! Every write goes to an append-only file on a volume of the cache's own before it is acknowledged.
 
-use policy_kit::bindings::fakecloud::elasticache::docker::{self, Container, Content, File, Volume};
+use policy_kit::bindings::fakecloud::elasticache::docker::{self, Content, File, Volume};
 use policy_kit::bindings::fakecloud::elasticache::logging::{Level, log};
-use policy_kit::bindings::fakecloud::elasticache::probes::{self, Check, Reply, Target};
+use policy_kit::bindings::fakecloud::elasticache::probes::{self, Check, Reply};
 use policy_kit::bindings::fakecloud::elasticache::snapshots::Snapshot;
 use policy_kit::bindings::fakecloud::elasticache::types::{
-    Backend, CacheKey, Description, Engine, Error, Operation, Promise,
+    CacheKey, Description, Engine, Error, Operation, Promise,
 };
-use policy_kit::storage::{Staging, Storage};
-use policy_kit::{cache, lifecycle, names, steps, volatile};
+use policy_kit::cache::{BACKENDS, Place};
+use policy_kit::server::{Disk, Server};
+use policy_kit::storage::{InPods, Staging, Storage};
+use policy_kit::{cache, containers, names, steps, volatile};
 
 use crate::data::{self, Durability, Parts};
 
@@ -25,8 +27,9 @@ impl Storage for Durable {
 
     const GRACE: u32 = 60;
     const OPTIONS: &'static [&'static str] = data::OPTIONS;
+    const IN_PODS: InPods = InPods::Kept;
 
-    fn describe() -> Description {
+    fn describe(place: Place) -> Description {
         Description {
             name: "durable".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -34,15 +37,8 @@ impl Storage for Durable {
                       restarts and crashes."
                 .to_owned(),
             engines: vec![Engine::Redis, Engine::Valkey, Engine::Memcached],
-            backends: vec![Backend::Docker],
-            promises: vec![
-                Promise::DataSurvivesReboot,
-                Promise::DataSurvivesStop,
-                Promise::DataSurvivesRemoval,
-                Promise::DataSurvivesKill,
-                Promise::EndpointSurvivesReboot,
-                Promise::Snapshots,
-            ],
+            backends: BACKENDS.to_vec(),
+            promises: promises(place),
         }
     }
 
@@ -51,32 +47,32 @@ impl Storage for Durable {
     }
 
     fn volume(operation: &Operation, key: &CacheKey) -> Result<Option<Volume>, Error> {
-        cache::data_volume(operation, key).map(Some)
+        containers::data_volume(operation, key).map(Some)
     }
 
     fn stage(staging: &Staging) -> Result<Option<Vec<u8>>, Error> {
-        staging.volume.map_or(Ok(None), |volume| stage(staging, volume))
+        staging.disk.map_or(Ok(None), |disk| stage(staging, disk))
     }
 
-    fn unstage(container: &Container, before: Vec<u8>) -> Result<(), Error> {
-        put_manifest(container, before)
+    fn unstage(server: Server, before: Vec<u8>) -> Result<(), Error> {
+        put_manifest(server, before)
     }
 
-    fn loaded(_: &Container) -> Result<(), Error> {
+    fn loaded(_: Server) -> Result<(), Error> {
         Ok(())
     }
 
-    fn before_reboot(container: &Container) -> Result<(), Error> {
+    fn before_reboot(server: Server) -> Result<(), Error> {
         // Made by another policy, which keeps no data on the disk: what it saves it loads again.
-        if volatile::is_volatile(&container.info()) { lifecycle::save(container) } else { settle(container) }
+        if volatile::is_volatile(server) { cache::save(server) } else { settle(server) }
     }
 
-    fn before_stop(container: &Container) -> Result<(), Error> {
+    fn before_stop(server: Server) -> Result<(), Error> {
         // What such a container holds ends with it.
-        if volatile::is_volatile(&container.info()) { Ok(()) } else { settle(container) }
+        if volatile::is_volatile(server) { Ok(()) } else { settle(server) }
     }
 
-    fn saved(_: &Container) -> Result<(), Error> {
+    fn saved(_: Server) -> Result<(), Error> {
         Ok(())
     }
 
@@ -88,31 +84,46 @@ impl Storage for Durable {
     }
 }
 
+/// What is kept where data lies on volumes or claims, and what remains without them.
+fn promises(place: Place) -> Vec<Promise> {
+    let mut promises = vec![Promise::DataSurvivesReboot, Promise::Snapshots];
+    match place {
+        Place::Docker => promises.push(Promise::EndpointSurvivesReboot),
+        Place::Kube { claims: true } => {}
+        Place::Kube { claims: false } => {
+            promises.push(Promise::NothingSurvivesStop);
+            return promises;
+        }
+    }
+    promises.extend([Promise::DataSurvivesStop, Promise::DataSurvivesRemoval, Promise::DataSurvivesKill]);
+    promises
+}
+
 /// Put the dataset in place before the first start. Returns the manifest that this took the place of.
-fn stage(staging: &Staging, volume: &Volume) -> Result<Option<Vec<u8>>, Error> {
-    let Staging { operation, key, container, restored, .. } = *staging;
-    let new = volume.info().operation.as_ref() == Some(&operation.id);
+fn stage(staging: &Staging, disk: Disk) -> Result<Option<Vec<u8>>, Error> {
+    let Staging { operation, key, server, restored, .. } = *staging;
+    let new = disk.operation().as_ref() == Some(&operation.id);
     match restored {
         None if new => Ok(None),
-        None => convert(operation, container).map(|()| None),
+        None => convert(operation, server).map(|()| None),
         Some(restored) => {
-            let has_data = !new && has_data(container, volume, restored.unfinished.as_deref())?;
+            let has_data = !new && has_data(server, disk, restored.unfinished.as_deref())?;
             if !has_data {
-                put_base(operation, container, restored.snapshot, None)?;
+                put_base(operation, server, restored.snapshot, None)?;
                 return Ok(None);
             }
             if !restored.replace {
                 return Err(cache::refuse(key, steps::HAS_DATA));
             }
             // From here on what is there has a manifest, which brings it back if this fails.
-            convert(operation, container)?;
-            let before = container.read(data::MANIFEST)?;
-            match put_base(operation, container, restored.snapshot, Some(&before)) {
+            convert(operation, server)?;
+            let before = server.read(data::MANIFEST)?;
+            match put_base(operation, server, restored.snapshot, Some(&before)) {
                 Ok(()) => Ok(Some(before)),
                 Err(error) => {
                     // It may have been written all the same.
                     cache::tidy(
-                        put_manifest(container, before),
+                        put_manifest(server, before),
                         "having back the dataset that was there before",
                     );
                     Err(error)
@@ -126,35 +137,35 @@ fn stage(staging: &Staging, volume: &Volume) -> Result<Option<Vec<u8>>, Error> {
 ///
 /// What an operation put there that broke off before its container ran is nobody's, unless an engine has
 /// written to it since, of whichever instance: it then appended, or rewrote the manifest.
-fn has_data(container: &Container, volume: &Volume, unfinished: Option<&str>) -> Result<bool, Error> {
-    let Some(manifest) = container.stat(data::MANIFEST)? else {
-        return Ok(container.stat(data::DUMP)?.is_some());
+fn has_data(server: Server, disk: Disk, unfinished: Option<&str>) -> Result<bool, Error> {
+    let Some(manifest) = server.stat(data::MANIFEST)? else {
+        return Ok(server.stat(data::DUMP)?.is_some());
     };
-    let Some(unfinished) = unfinished.filter(|id| volume.info().operation.as_deref() == Some(id)) else {
+    let Some(unfinished) = unfinished.filter(|id| disk.operation().as_deref() == Some(id)) else {
         return Ok(true);
     };
     let parts = Parts::of(unfinished);
-    let appended = container.stat(&format!("{}/{}", data::FOLDER, parts.increment))?;
+    let appended = server.stat(&format!("{}/{}", data::FOLDER, parts.increment))?;
     let untouched =
         manifest.size == parts.manifest_text.len() as u64 && appended.is_some_and(|file| file.size == 0);
     Ok(!untouched)
 }
 
 /// A volume of an earlier runtime has a `dump.rdb` and nothing else.
-fn convert(operation: &Operation, container: &Container) -> Result<(), Error> {
-    if container.stat(data::MANIFEST)?.is_some() || container.stat(data::DUMP)?.is_none() {
+fn convert(operation: &Operation, server: Server) -> Result<(), Error> {
+    if server.stat(data::MANIFEST)?.is_some() || server.stat(data::DUMP)?.is_none() {
         return Ok(());
     }
     log(Level::Info, "the volume holds an RDB file only; making it the base of an append-only file");
-    let dump = container.get(data::DUMP)?;
+    let dump = server.get(data::DUMP)?;
     let parts = Parts::of(&format!("{}-dump", operation.id));
-    put_parts(container, parts, &dump, None)
+    put_parts(server, parts, &dump, None)
 }
 
 /// Makes a snapshot the dataset. `before`, the manifest that counts now, is kept beside it.
 fn put_base(
     operation: &Operation,
-    container: &Container,
+    server: Server,
     snapshot: &Snapshot,
     before: Option<&[u8]>,
 ) -> Result<(), Error> {
@@ -162,26 +173,26 @@ fn put_base(
         path: format!("appendonlydir/before-{}.manifest", operation.id),
         content: Content::Bytes(before.to_vec()),
     });
-    put_parts(container, Parts::of(&operation.id), snapshot, kept)
+    put_parts(server, Parts::of(&operation.id), snapshot, kept)
 }
 
-fn put_parts(container: &Container, parts: Parts, base: &Snapshot, kept: Option<File>) -> Result<(), Error> {
+fn put_parts(server: Server, parts: Parts, base: &Snapshot, kept: Option<File>) -> Result<(), Error> {
     let mut files: Vec<File> = kept.into_iter().collect();
     files.push(File { path: parts.base, content: Content::Snapshot(base) });
     files.push(File { path: parts.increment, content: Content::Bytes(Vec::new()) });
     // The last one is what makes the others count.
     files.push(File { path: parts.manifest, content: Content::Bytes(parts.manifest_text.into_bytes()) });
-    container.put(data::FOLDER, &files)
+    server.put(data::FOLDER, &files)
 }
 
-fn put_manifest(container: &Container, text: Vec<u8>) -> Result<(), Error> {
+fn put_manifest(server: Server, text: Vec<u8>) -> Result<(), Error> {
     let path = "appendonlydir/appendonly.aof.manifest".to_owned();
-    container.put(data::FOLDER, &[File { path, content: Content::Bytes(text) }])
+    server.put(data::FOLDER, &[File { path, content: Content::Bytes(text) }])
 }
 
 /// Make sure that every acknowledged write of a running engine is on disk, before it is ended.
-fn settle(container: &Container) -> Result<(), Error> {
-    match durability(container)? {
+fn settle(server: Server) -> Result<(), Error> {
+    match durability(server)? {
         Durability::Safe | Durability::Unknown => Ok(()),
         Durability::Refused(words) => Err(Error::EngineError(format!(
             "the engine does not say whether its data is on disk ({words}); nothing was stopped, try again"
@@ -189,13 +200,13 @@ fn settle(container: &Container) -> Result<(), Error> {
         Durability::Failing => Err(failing()),
         Durability::Off => {
             log(Level::Info, "the append-only file was turned off; turning it on to keep what is in memory");
-            match cache::command(container, &["CONFIG", "SET", "appendonly", "yes"], ANSWER_WITHIN)? {
+            match cache::command(server, &["CONFIG", "SET", "appendonly", "yes"], ANSWER_WITHIN)? {
                 Reply::Status(_) => {}
                 Reply::Error(words) => return Err(Error::EngineError(words)),
                 _ => return Err(failing()),
             }
-            probes::wait_ready(&Target::Container(container), Check::RedisIdle, REWRITE_WITHIN)?;
-            match durability(container)? {
+            probes::wait_ready(&server.target(), Check::RedisIdle, REWRITE_WITHIN)?;
+            match durability(server)? {
                 Durability::Safe => Ok(()),
                 Durability::Failing | Durability::Off | Durability::Unknown | Durability::Refused(_) => {
                     Err(failing())
@@ -213,8 +224,8 @@ fn failing() -> Error {
 
 /// Asks the engine. One that does not answer at all, that is still reading its file, or that wants a password
 /// first is taken at its default: the append-only file is on.
-fn durability(container: &Container) -> Result<Durability, Error> {
-    match cache::command(container, &["INFO", "persistence"], ANSWER_WITHIN) {
+fn durability(server: Server) -> Result<Durability, Error> {
+    match cache::command(server, &["INFO", "persistence"], ANSWER_WITHIN) {
         Ok(Reply::Bulk(text)) => Ok(data::durability(&String::from_utf8_lossy(&text))),
         Ok(Reply::Error(words)) => {
             log(Level::Warn, &format!("the engine does not say how it keeps its data: {words}"));

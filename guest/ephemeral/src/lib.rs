@@ -2,20 +2,21 @@
 //!
 //! No volumes, nothing on disk but what a snapshot or a reboot needs, and no time for an engine to end in. A reboot
 //! keeps the data, by a save that is loaded again; nothing survives `down`. An engine that crashes comes back with
-//! what was saved last, or empty.
+//! what was saved last, or empty. On Kubernetes a reboot hands the data from one pod to the next.
 
 #![allow(
     missing_docs,
     reason = "the contract's documentation is in wit/; this crate is no library for others"
 )]
 
-use policy_kit::bindings::fakecloud::elasticache::docker::{Container, Volume};
+use policy_kit::bindings::fakecloud::elasticache::docker::Volume;
 use policy_kit::bindings::fakecloud::elasticache::types::{
-    Backend, CacheKey, Description, Engine, Error, Operation, Promise,
+    CacheKey, Description, Engine, Error, Operation, Promise,
 };
-use policy_kit::lifecycle::save;
-use policy_kit::storage::{Staging, Storage};
-use policy_kit::volatile;
+use policy_kit::cache::{BACKENDS, Place, save};
+use policy_kit::server::Server;
+use policy_kit::storage::{InPods, Staging, Storage};
+use policy_kit::volatile::{self, promises};
 
 pub struct Ephemeral;
 
@@ -26,8 +27,9 @@ impl Storage for Ephemeral {
     const GRACE: u32 = 0;
     const OPTIONS: &'static [&'static str] = volatile::OPTIONS;
     const TMPFS: &'static [&'static str] = volatile::TMPFS;
+    const IN_PODS: InPods = InPods::Carried;
 
-    fn describe() -> Description {
+    fn describe(place: Place) -> Description {
         Description {
             name: "ephemeral".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -35,13 +37,8 @@ impl Storage for Ephemeral {
                       `down`; the fastest."
                 .to_owned(),
             engines: vec![Engine::Redis, Engine::Valkey, Engine::Memcached],
-            backends: vec![Backend::Docker],
-            promises: vec![
-                Promise::DataSurvivesReboot,
-                Promise::NothingSurvivesStop,
-                Promise::EndpointSurvivesReboot,
-                Promise::Snapshots,
-            ],
+            backends: BACKENDS.to_vec(),
+            promises: promises(place, Promise::DataSurvivesReboot),
         }
     }
 
@@ -58,23 +55,23 @@ impl Storage for Ephemeral {
         volatile::put_snapshot(staging).map(|()| None)
     }
 
-    fn unstage(_: &Container, (): ()) -> Result<(), Error> {
+    fn unstage(_: Server, (): ()) -> Result<(), Error> {
         Ok(())
     }
 
-    fn loaded(_: &Container) -> Result<(), Error> {
+    fn loaded(_: Server) -> Result<(), Error> {
         Ok(())
     }
 
-    fn before_reboot(container: &Container) -> Result<(), Error> {
-        save(container)
+    fn before_reboot(server: Server) -> Result<(), Error> {
+        save(server)
     }
 
-    fn before_stop(_: &Container) -> Result<(), Error> {
+    fn before_stop(_: Server) -> Result<(), Error> {
         Ok(())
     }
 
-    fn saved(_: &Container) -> Result<(), Error> {
+    fn saved(_: Server) -> Result<(), Error> {
         Ok(())
     }
 

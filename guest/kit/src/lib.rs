@@ -9,7 +9,9 @@
 //! - [`steps`]: what to do next for what was seen
 //! - [`storage`]: where data lies
 //! - [`volatile`]: data that lies in memory only
+//! - [`server`]: a container or a pod, as far as they are alike
 //! - [`cache`], [`lifecycle`]: these put together with the imports
+//! - [`containers`], [`pods`]: the steps on Docker, and on Kubernetes
 
 #![allow(
     missing_docs,
@@ -29,9 +31,12 @@ pub mod bindings {
 }
 
 pub mod cache;
+pub mod containers;
 pub mod engines;
 pub mod lifecycle;
 pub mod names;
+pub mod pods;
+pub mod server;
 pub mod steps;
 pub mod storage;
 pub mod volatile;

@@ -29,6 +29,37 @@ pub fn volume(scope: &str, id: &str) -> String {
     }
 }
 
+/// Hex digits of hash in a pod's name, which has room for 63 characters.
+const POD_DIGITS: usize = 12;
+/// Characters of the id that stay readable in it.
+const POD_SLUG: usize = 63 - CONTAINER_PREFIX.len() - 1 - POD_DIGITS;
+
+/// One of the two names that a cache's pod has by turns: while one takes over from another, both are there.
+pub fn pod(instance: &str, scope: &str, id: &str, turn: u8) -> String {
+    let slug = slug(id);
+    let slug = slug[..slug.len().min(POD_SLUG)].trim_end_matches('-');
+    let hash = hash(&[instance, scope, id]);
+    // The last digit says whose turn it is.
+    let digit = if turn == 0 { '0' } else { '1' };
+    format!("{CONTAINER_PREFIX}{slug}-{}{digit}", &hash[..POD_DIGITS - 1])
+}
+
+/// Whose turn a pod's name says it is.
+pub fn pod_turn(name: &str) -> u8 {
+    u8::from(name.ends_with('1'))
+}
+
+/// The claim of a cache: the same for every instance, as its volume on Docker, within Kubernetes' alphabet.
+pub fn claim(scope: &str, id: &str) -> String {
+    let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let kept = is_kept(id) && id.bytes().all(lower) && !id.starts_with('-') && !id.ends_with('-');
+    if scope.is_empty() && kept {
+        format!("{VOLUME_PREFIX}{id}")
+    } else {
+        format!("{VOLUME_PREFIX}{}{HASH_MARK}{}", slug(id), hash(&[scope, id]))
+    }
+}
+
 /// Where the search for a cache's port starts: the same after every restart of anything.
 pub fn port_hint(scope: &str, id: &str) -> u32 {
     let digest = digest(&[scope, id]);
@@ -128,6 +159,32 @@ mod tests {
             assert_ne!(name("a", "bc"), name("ab", "c"));
             assert_ne!(name("", "s/x"), name("s", "x"));
         }
+    }
+
+    #[test]
+    fn names_on_kubernetes_are_those_that_it_takes() {
+        let label = |text: &str| {
+            let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            !text.is_empty() && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
+        };
+        for id in
+            ["my-cache", "A/b", "-", "weird/id:1", "weird-id-1", &"k".repeat(300), &"-k".repeat(40), "ü"]
+        {
+            for turn in [0, 1] {
+                let name = pod("x", "", id, turn);
+                assert!(name.len() <= 63 && label(&name), "{name}");
+                assert_eq!(pod_turn(&name), turn);
+            }
+            assert_ne!(pod("x", "", id, 0), pod("x", "", id, 1));
+            let name = claim("", id);
+            assert!(name.len() <= 253 && name.split('.').all(label), "{name}");
+        }
+        assert_eq!(claim("", "my-cache"), "fakecloud-elasticache-data-my-cache");
+        assert_ne!(claim("", "My-cache"), claim("", "my-cache"));
+        assert_ne!(claim("", "weird/id:1"), claim("", "weird-id-1"));
+        assert_ne!(claim("a", "bc"), claim("ab", "c"));
+        assert_ne!(pod("x", "", "weird/id:1", 0), pod("x", "", "weird-id-1", 0));
+        assert_ne!(pod("x", "", "a", 0), pod("y", "", "a", 0));
     }
 
     #[test]

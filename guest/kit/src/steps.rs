@@ -110,6 +110,77 @@ pub fn reboot(seen: Seen) -> Reboot {
     }
 }
 
+/// A pod as observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PodSeen {
+    /// Its server is held back: whoever made it broke off before its data was in place.
+    Staging,
+    Pending,
+    Running,
+    /// Its server ended, and will not start again.
+    Ended,
+    Terminating,
+    /// Its node is not heard from.
+    Lost,
+}
+
+/// What `ensure` does first on Kubernetes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum EnsurePod {
+    Create,
+    /// Wait until it answers.
+    Adopt,
+    /// Delete it, then make it anew: it does not run, and cannot be started.
+    Replace,
+    /// End it cleanly, then make it anew.
+    EndAndReplace,
+    Refuse(&'static str),
+}
+
+/// The first step of `ensure`. `replace`, with a snapshot: whether the caller asked to give up what is there.
+pub fn ensure_pod(seen: Option<PodSeen>, replace: Option<bool>) -> EnsurePod {
+    match (seen, replace) {
+        (None, _) => EnsurePod::Create,
+        (Some(PodSeen::Lost), _) => EnsurePod::Refuse(LOST),
+        // It never ran, or has ended: what counts lies on its claim, and is looked at there.
+        (Some(PodSeen::Staging | PodSeen::Ended | PodSeen::Terminating), _) => EnsurePod::Replace,
+        (Some(PodSeen::Pending | PodSeen::Running), None) => EnsurePod::Adopt,
+        (Some(PodSeen::Pending | PodSeen::Running), Some(true)) => EnsurePod::EndAndReplace,
+        (Some(PodSeen::Pending | PodSeen::Running), Some(false)) => EnsurePod::Refuse(HAS_DATA),
+    }
+}
+
+/// What `reboot` does first on Kubernetes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum RebootPod {
+    /// Make sure that its data is on its claim, delete it, make it again.
+    SettleAndCreateAgain,
+    /// It does not run: making it again is all that a restart comes to.
+    CreateAgain,
+    /// Have another pod take over from it.
+    HandOver,
+    /// There is no such cache.
+    NoCache,
+    Refuse(&'static str),
+}
+
+/// The first step of `reboot`.
+pub fn reboot_pod(seen: PodSeen, on_claim: bool) -> RebootPod {
+    match seen {
+        // What a create that broke off left: no cache yet.
+        PodSeen::Staging => RebootPod::NoCache,
+        PodSeen::Running if on_claim => RebootPod::SettleAndCreateAgain,
+        PodSeen::Running => RebootPod::HandOver,
+        PodSeen::Pending | PodSeen::Ended | PodSeen::Terminating => RebootPod::CreateAgain,
+        PodSeen::Lost => RebootPod::Refuse(LOST),
+    }
+}
+
+/// Whether an engine says of itself that it follows another one.
+pub fn is_replica(info: &str) -> bool {
+    info.lines().any(|line| line.trim_end() == "role:slave")
+}
+
 /// Whether the redis error says that another save is under way, which passes by itself.
 pub fn is_save_under_way(error: &str) -> bool {
     let error = error.to_ascii_lowercase();
@@ -123,6 +194,7 @@ pub fn is_loading(error: &str) -> bool {
 
 pub const PAUSED: &str = "its container is paused; unpause it first";
 pub const REMOVING: &str = "its container is being removed; try again in a moment";
+pub const LOST: &str = "the node of its pod is not heard from, so it may still run there; have the node back, or delete the node";
 pub const HAS_DATA: &str =
     "it has data already; restore into another cache, or ask for its data to be replaced (`--replace-data`)";
 
@@ -174,6 +246,33 @@ mod tests {
         for seen in [Seen::Running, Seen::Restarting, Seen::Exited] {
             assert_eq!(restore(seen, false), Restore::Refuse(HAS_DATA));
         }
+    }
+
+    #[test]
+    fn a_pod_that_runs_is_replaced_only_where_that_was_asked_for() {
+        for running in [PodSeen::Running, PodSeen::Pending] {
+            assert_eq!(ensure_pod(Some(running), None), EnsurePod::Adopt);
+            assert_eq!(ensure_pod(Some(running), Some(false)), EnsurePod::Refuse(HAS_DATA));
+            assert_eq!(ensure_pod(Some(running), Some(true)), EnsurePod::EndAndReplace);
+        }
+        assert_eq!(ensure_pod(Some(PodSeen::Ended), None), EnsurePod::Replace);
+        assert_eq!(ensure_pod(None, Some(false)), EnsurePod::Create);
+    }
+
+    #[test]
+    fn a_pod_that_runs_is_never_deleted_before_its_data_is_elsewhere() {
+        assert_eq!(reboot_pod(PodSeen::Running, true), RebootPod::SettleAndCreateAgain);
+        assert_eq!(reboot_pod(PodSeen::Running, false), RebootPod::HandOver);
+        assert_eq!(reboot_pod(PodSeen::Ended, true), RebootPod::CreateAgain);
+        assert_eq!(reboot_pod(PodSeen::Staging, true), RebootPod::NoCache);
+        assert!(matches!(reboot_pod(PodSeen::Lost, true), RebootPod::Refuse(_)));
+    }
+
+    #[test]
+    fn a_replica_is_known_by_what_it_says_of_its_role() {
+        assert!(is_replica("# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\n"));
+        assert!(!is_replica("# Replication\r\nrole:master\r\n"));
+        assert!(!is_replica("xrole:slave"));
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Where a dataset lies, and what becomes of it: all in which the policies differ. Memcached has none, so none of
 //! this is asked for it.
 
-use crate::bindings::fakecloud::elasticache::docker::{Container, Volume};
+use crate::bindings::fakecloud::elasticache::docker::Volume;
 use crate::bindings::fakecloud::elasticache::snapshots::Snapshot;
 use crate::bindings::fakecloud::elasticache::types::{CacheKey, Description, Error, Operation};
+use crate::cache::Place;
+use crate::server::{Disk, Server};
 
 /// A snapshot to start from.
 pub struct Restored<'a> {
@@ -14,13 +16,24 @@ pub struct Restored<'a> {
     pub unfinished: Option<String>,
 }
 
-/// A container that was created and has not run, whose data is to be put in place.
+/// A container or pod that was created and whose server has not run, whose data is to be put in place.
 pub struct Staging<'a> {
     pub operation: &'a Operation,
     pub key: &'a CacheKey,
-    pub container: &'a Container,
-    pub volume: Option<&'a Volume>,
+    pub server: Server<'a>,
+    pub disk: Option<Disk<'a>>,
     pub restored: Option<&'a Restored<'a>>,
+}
+
+/// What becomes of the data in pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InPods {
+    /// It lies on a claim, where the environment has a storage class; elsewhere as `Carried`.
+    Kept,
+    /// It lives as long as the cache: a reboot hands it from one pod to the next.
+    Carried,
+    /// It lives as long as the pod: a reboot empties.
+    Emptied,
 }
 
 /// How a policy keeps the data of redis and valkey.
@@ -34,9 +47,11 @@ pub trait Storage {
     const OPTIONS: &'static [&'static str];
     /// Folders of the container that are kept in memory.
     const TMPFS: &'static [&'static str] = &[];
+    /// On Kubernetes, where no pod starts again.
+    const IN_PODS: InPods;
 
-    /// What the policy says of itself.
-    fn describe() -> Description;
+    /// What the policy says of itself where it runs.
+    fn describe(place: Place) -> Description;
 
     /// The server's folder, for a container that is to start from a snapshot or not.
     fn folder(restored: bool) -> &'static str;
@@ -48,20 +63,20 @@ pub trait Storage {
     fn stage(staging: &Staging) -> Result<Option<Self::Before>, Error>;
 
     /// Put back what `stage` took the place of.
-    fn unstage(container: &Container, before: Self::Before) -> Result<(), Error>;
+    fn unstage(server: Server, before: Self::Before) -> Result<(), Error>;
 
     /// After the engine has read the snapshot that it was to start from.
-    fn loaded(container: &Container) -> Result<(), Error>;
+    fn loaded(server: Server) -> Result<(), Error>;
 
     /// Before a running engine is restarted. An error leaves it running.
-    fn before_reboot(container: &Container) -> Result<(), Error>;
+    fn before_reboot(server: Server) -> Result<(), Error>;
 
     /// Before a running engine is ended. An error leaves it running.
-    fn before_stop(container: &Container) -> Result<(), Error>;
+    fn before_stop(server: Server) -> Result<(), Error>;
 
-    /// After a snapshot was read out of the container.
-    fn saved(container: &Container) -> Result<(), Error>;
+    /// After a snapshot was read out of the container or pod.
+    fn saved(server: Server) -> Result<(), Error>;
 
-    /// Delete what is kept of a cache that has no container. False if there is nothing.
+    /// Delete the volume of a cache that has no container. False if there is nothing.
     fn remove_data(key: &CacheKey) -> Result<bool, Error>;
 }

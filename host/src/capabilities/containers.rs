@@ -3,23 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use wasmtime::component::Resource;
 
+use super::files::{FILE_BYTES, Small};
 use super::{
-    ContainerHandle, OperationKind, OperationState, Outcome, Purpose, VolumeHandle, check_name, denied,
-    invalid, is_unanswered, to_wit, within,
+    ContainerHandle, OperationState, Outcome, Purpose, VolumeHandle, check_name, invalid, is_unanswered,
+    to_wit, within,
 };
 use crate::engine::{
     Container, ContainerEngine, ContainerSpec, ContainerState, EngineError, Published, RestartPolicy,
 };
-use crate::environment::Environment;
+use crate::environment::{DockerEnvironment, Environment};
 use crate::lease;
 use crate::ownership::{ID, INSTANCE, Kind, PORT, SCOPE, VOLUME};
 use crate::policy::bindings::fakecloud::elasticache::docker as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
-use crate::progress::{Progress, SharedProgress};
-use crate::snapshot::{Incoming, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::types::CacheKey;
 
 /// Between two looks at what the engine is still busy with: it has no event for all of it.
@@ -37,36 +36,15 @@ pub(super) struct Target {
 
 impl OperationState {
     /// A container as a handle, if it is this instance's and made for this operation's cache.
-    pub(super) fn own(&self, environment: &Environment, observed: Container) -> Option<ContainerHandle> {
+    pub(super) fn own(
+        &self,
+        environment: &DockerEnvironment,
+        observed: Container,
+    ) -> Option<ContainerHandle> {
         let provenance = environment.owner.provenance(Kind::Container, &observed.name, &observed.labels)?;
         let ours = provenance.instance == environment.owner.instance
             && self.key.as_ref().is_none_or(|key| *key == provenance.key);
         ours.then_some(ContainerHandle { observed, provenance })
-    }
-
-    /// Before a container changes: everything may change its own; others only the reaper, and only
-    /// while their owner is dead.
-    pub(super) async fn may_change(&mut self, handle: &Target) -> Result<(), wit::Error> {
-        let environment = self.docker()?;
-        if handle.instance == environment.owner.instance {
-            return Ok(());
-        }
-        let instance = handle.instance.clone();
-        let engine = environment.engine.clone();
-        let look = async move {
-            lease::is_dead(engine.as_ref(), &environment.owner, &instance).await.map_err(to_wit)
-        };
-        match self
-            .bounded("looking at the lease of", &handle.instance, Purpose::Cleanup, within::CALL, look)
-            .await
-        {
-            Ok(true) if self.kind == OperationKind::Reap => Ok(()),
-            Ok(_) => Err(denied(
-                format!("changing container {}, whose owner {} is alive", handle.name, handle.instance),
-                "being its owner",
-            )),
-            Err(error) => Err(error),
-        }
     }
 
     /// The container of a name, if it is one that the operation may see.
@@ -174,7 +152,7 @@ impl OperationState {
     where
         F: Future<Output = Result<T, EngineError>> + Send,
     {
-        self.may_change(target).await?;
+        self.may_change(&format!("container {}", target.name), &target.instance).await?;
         let environment = self.docker()?;
         let work = act(environment.engine.clone(), target.id.clone());
         self.bounded(what, &target.name, purpose, limit, async { work.await.map_err(to_wit) }).await
@@ -191,16 +169,10 @@ impl OperationState {
         .await
     }
 
-    /// Reads a file of at most `limit` bytes out of a container.
-    pub(super) async fn read_small(
-        &mut self,
-        target: &Target,
-        path: String,
-        limit: usize,
-    ) -> Result<Vec<u8>, wit::Error> {
-        let bytes = Arc::new(Mutex::new(Vec::new()));
-        let sink = Box::new(Bounded { bytes: Arc::clone(&bytes), limit });
-        let asked = path.clone();
+    /// Reads a small file out of a container.
+    pub(super) async fn read_small(&mut self, target: &Target, path: String) -> Result<Vec<u8>, wit::Error> {
+        let small = Small::new(FILE_BYTES);
+        let (sink, asked) = (small.sink(), path.clone());
         let read = self
             .change(
                 target,
@@ -210,24 +182,12 @@ impl OperationState {
                 |engine, id| async move { engine.get_file(&id, &asked, sink).await },
             )
             .await;
-        let bytes = std::mem::take(&mut *bytes.lock());
-        match read {
-            Err(_) if bytes.len() > limit => {
-                Err(invalid("path", format!("{path:?} is larger than {limit} bytes")))
-            }
-            Err(error) => Err(error),
-            Ok(_) => Ok(bytes),
-        }
+        small.taken(&path, read)
     }
 
     /// Reads a file out of a container into a checked snapshot.
     pub(super) async fn receive(&mut self, target: &Target, path: String) -> Result<Snapshot, wit::Error> {
-        let scratch = self.scratch.clone();
-        let environment = self.docker()?;
-        let (incoming, writer) = Incoming::new(&scratch)
-            .map_err(|error| wit::Error::Other(format!("{}: {error}", scratch.display())))?;
-        let progress = environment.progress.clone();
-        let sink = Box::new(Reporting { inner: writer, written: 0, progress });
+        let (receiving, sink) = self.incoming(self.docker()?.progress.clone())?;
         let what = format!("{path} of container {}", target.name);
         self.change(
             target,
@@ -237,13 +197,7 @@ impl OperationState {
             |engine, id| async move { engine.get_file(&id, &path, sink).await },
         )
         .await?;
-        let snapshot =
-            incoming.finish().map_err(|damage| wit::Error::Corrupt(format!("{what}: {damage}")))?;
-        // A file that was cut off after eight zero bytes can look like one that was written without.
-        if self.kind == OperationKind::Snapshot && snapshot.info.checksum.is_none() {
-            return Err(wit::Error::Corrupt(format!("{what}: it carries no checksum")));
-        }
-        Ok(snapshot)
+        self.received(&what, receiving)
     }
 
     pub(super) async fn create_container(
@@ -323,15 +277,11 @@ impl OperationState {
     }
 
     pub(super) async fn stale_containers(&mut self) -> Result<Vec<ContainerHandle>, wit::Error> {
-        if self.kind != OperationKind::Reap {
-            return Err(denied(
-                format!("looking for dead owners' containers during {}", self.kind.as_str()),
-                "the operation reap",
-            ));
-        }
+        self.may_reap("containers")?;
         let environment = self.docker()?;
         let work = async {
-            let dead = lease::dead(environment.engine.as_ref(), &environment.owner).await.map_err(to_wit)?;
+            let whose = Environment::Docker(Arc::clone(&environment));
+            let dead = lease::dead(&whose).await.map_err(to_wit)?;
             let all = environment.engine.list_containers(&[(INSTANCE, "")]).await.map_err(to_wit)?;
             Ok((dead, all))
         };
@@ -376,45 +326,5 @@ async fn create_visibly(engine: &dyn ContainerEngine, spec: &ContainerSpec) -> R
             }
             other => return other,
         }
-    }
-}
-
-/// Keeps what is written to it, up to one byte more than `limit`, which tells that there was more.
-struct Bounded {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    limit: usize,
-}
-
-impl std::io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let mut kept = self.bytes.lock();
-        let room = (self.limit + 1).saturating_sub(kept.len());
-        let count = bytes.len().min(room);
-        kept.extend_from_slice(&bytes[..count]);
-        if kept.len() > self.limit { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(count) }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Tells the progress of what is written through it.
-struct Reporting<W> {
-    inner: W,
-    written: u64,
-    progress: SharedProgress,
-}
-
-impl<W: std::io::Write> std::io::Write for Reporting<W> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let count = self.inner.write(bytes)?;
-        self.written += count as u64;
-        self.progress.report(Progress::Snapshot { current: self.written, total: 0 });
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.inner.flush()
     }
 }

@@ -2,18 +2,16 @@
 
 use wasmtime::component::Resource;
 
-use super::{ContainerHandle, OperationState, Outcome, Purpose, VolumeHandle, invalid, to_wit, within};
-use crate::engine::{ContainerState, Content, EngineError, ExecOutput, NewFile};
+use super::files::Outgoing;
+use super::{ContainerHandle, OperationState, Outcome, Purpose, VolumeHandle, to_wit, within};
+use crate::engine::{ContainerState, EngineError, ExecOutput};
 use crate::grants::Grants;
 use crate::policy::bindings::fakecloud::elasticache::docker as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
-use crate::progress::Progress;
 use crate::snapshot::Snapshot;
 
-/// Bytes that `put` takes for one file, and `read` gives.
-const FILE_BYTES: usize = 64 << 10;
 /// What a command may print, per stream.
-const OUTPUT_BYTES: usize = 16 << 20;
+pub(super) const OUTPUT_BYTES: usize = 16 << 20;
 
 fn info_of(handle: &ContainerHandle, grants: &Grants) -> api::ContainerInfo {
     let observed = &handle.observed;
@@ -173,51 +171,14 @@ impl api::HostContainer for OperationState {
         folder: String,
         files: Vec<api::File>,
     ) -> Outcome<()> {
-        let bytes = |file: &api::File| match &file.content {
-            api::Content::Bytes(bytes) => file.path.len() + bytes.len(),
-            api::Content::Snapshot(_) => file.path.len(),
+        let Outgoing { files, purpose, moved } = match self.outgoing(&folder, files)? {
+            Ok(outgoing) => outgoing,
+            Err(error) => return Ok(Err(error)),
         };
-        self.count_with(folder.len() + files.iter().map(bytes).sum::<usize>())?;
         let target = self.target(&handle)?;
-        // A few bytes may be what puts things back as they were.
-        let mut purpose = Purpose::Cleanup;
-        let mut new = Vec::with_capacity(files.len());
-        let mut total = 0;
-        for file in files {
-            let sound = |part: &str| !matches!(part, "" | "." | "..");
-            if !folder.starts_with('/') || !file.path.split('/').all(sound) {
-                return Ok(Err(invalid("path", format!("{:?} in {folder:?} leads elsewhere", file.path))));
-            }
-            let content = match file.content {
-                api::Content::Bytes(bytes) if bytes.len() > FILE_BYTES => {
-                    return Ok(Err(invalid("content", format!("is longer than {FILE_BYTES} bytes"))));
-                }
-                api::Content::Bytes(bytes) => Content::Bytes(bytes),
-                api::Content::Snapshot(snapshot) => {
-                    let snapshot = self.table.get(&snapshot)?;
-                    purpose = Purpose::Work;
-                    total += snapshot.size();
-                    match snapshot.reader() {
-                        Ok(reader) => Content::File(reader, snapshot.size()),
-                        Err(error) => {
-                            return Ok(Err(wit::Error::Other(format!("reading the snapshot: {error}"))));
-                        }
-                    }
-                }
-            };
-            new.push(NewFile { path: file.path, content });
-        }
-        let progress = self.environment.as_ref().map(|environment| environment.progress.clone());
-        let moved = std::sync::atomic::AtomicU64::new(0);
-        let report = Box::new(move |bytes: u64| {
-            let current = moved.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed) + bytes;
-            if let Some(progress) = &progress {
-                progress.report(Progress::Snapshot { current, total });
-            }
-        });
         Ok(self
             .change(&target, "writing files into", purpose, within::OPERATION, |engine, id| async move {
-                engine.put_files(&id, &folder, new, report).await
+                engine.put_files(&id, &folder, files, moved).await
             })
             .await)
     }
@@ -232,7 +193,7 @@ impl api::HostContainer for OperationState {
     async fn read(&mut self, handle: Resource<ContainerHandle>, path: String) -> Outcome<Vec<u8>> {
         self.count_with(path.len())?;
         let target = self.target(&handle)?;
-        Ok(self.read_small(&target, path, FILE_BYTES).await)
+        Ok(self.read_small(&target, path).await)
     }
 
     async fn stat(
@@ -279,11 +240,8 @@ impl api::HostVolume for OperationState {
 impl api::Host for OperationState {
     async fn find(&mut self, name: String) -> Outcome<Option<Resource<ContainerHandle>>> {
         self.count_with(name.len())?;
-        Ok(match self.look_for(name).await {
-            Ok(Some(handle)) => Ok(Some(self.table.push(handle)?)),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        })
+        let found = self.look_for(name).await;
+        self.hand_out_maybe(found)
     }
 
     async fn create(
@@ -314,11 +272,8 @@ impl api::Host for OperationState {
 
     async fn find_volume(&mut self, name: String) -> Outcome<Option<Resource<VolumeHandle>>> {
         self.count_with(name.len())?;
-        Ok(match self.look_for_volume(name).await {
-            Ok(Some(handle)) => Ok(Some(self.table.push(handle)?)),
-            Ok(None) => Ok(None),
-            Err(error) => Err(error),
-        })
+        let found = self.look_for_volume(name).await;
+        self.hand_out_maybe(found)
     }
 
     async fn create_volume(&mut self, name: String) -> Outcome<Resource<VolumeHandle>> {
@@ -340,14 +295,28 @@ impl api::Host for OperationState {
 
 impl OperationState {
     /// What was found or made, as a handle for the guest.
-    fn hand_out<T: Send + 'static>(&mut self, made: Result<T, wit::Error>) -> Outcome<Resource<T>> {
+    pub(super) fn hand_out<T: Send + 'static>(
+        &mut self,
+        made: Result<T, wit::Error>,
+    ) -> Outcome<Resource<T>> {
         Ok(match made {
             Ok(value) => Ok(self.table.push(value)?),
             Err(error) => Err(error),
         })
     }
 
-    fn hand_out_all<T: Send + 'static>(
+    pub(super) fn hand_out_maybe<T: Send + 'static>(
+        &mut self,
+        found: Result<Option<T>, wit::Error>,
+    ) -> Outcome<Option<Resource<T>>> {
+        Ok(match found {
+            Ok(Some(value)) => Ok(Some(self.table.push(value)?)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        })
+    }
+
+    pub(super) fn hand_out_all<T: Send + 'static>(
         &mut self,
         found: Result<Vec<T>, wit::Error>,
     ) -> Outcome<Vec<Resource<T>>> {

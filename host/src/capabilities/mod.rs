@@ -9,19 +9,24 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use wasmtime::component::ResourceTable;
 
+use crate::engine::cluster::{ObjectId, Pod};
 use crate::engine::{Container, EngineError};
-use crate::environment::{Environment, PortReservation};
+use crate::environment::{DockerEnvironment, Environment, KubeEnvironment, PortReservation};
 use crate::error::Fault;
 use crate::grants::{Capability, Denial};
+use crate::lease;
 use crate::ownership::Provenance;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::policy::limits::{Limits, StoreLimit};
 use crate::policy::{Guards, LogBudget, Terms, Wasi};
 use crate::types::CacheKey;
 
+mod claims;
 mod containers;
 mod docker;
+mod files;
 mod kube;
+mod pods;
 mod probes;
 mod values;
 mod volumes;
@@ -41,13 +46,22 @@ pub struct VolumeHandle {
     pub(crate) operation: Option<String>,
 }
 
-/// No host makes one yet.
+/// A pod that the operation may see.
 #[derive(Debug)]
-pub enum PodHandle {}
+pub struct PodHandle {
+    pub(crate) observed: Pod,
+    pub(crate) provenance: Provenance,
+}
 
-/// No host makes one yet.
-#[derive(Debug)]
-pub enum ClaimHandle {}
+/// A claim that the operation may see.
+#[derive(Debug, Clone)]
+pub struct ClaimHandle {
+    pub(crate) id: ObjectId,
+    /// Who created it.
+    pub(crate) operation: String,
+    /// Bytes; none until it is bound.
+    pub(crate) capacity: Option<u64>,
+}
 
 /// What an import returns: outside, whether the guest may go on; inside, what came of it.
 type Outcome<T> = wasmtime::Result<Result<T, wit::Error>>;
@@ -129,7 +143,7 @@ pub(crate) mod within {
 /// The state of one operation: lives in its store and ends with it.
 pub(crate) struct OperationState {
     /// None where only `describe` is to be called.
-    pub(crate) environment: Option<Arc<Environment>>,
+    pub(crate) environment: Option<Environment>,
     pub(crate) kind: OperationKind,
     /// The cache that it is about; none for those about all of them.
     pub(crate) key: Option<CacheKey>,
@@ -157,6 +171,8 @@ pub(crate) struct OperationState {
 pub(crate) struct Created {
     pub(crate) containers: Vec<String>,
     pub(crate) volumes: Vec<String>,
+    pub(crate) pods: Vec<String>,
+    pub(crate) claims: Vec<String>,
 }
 
 /// How long the guest has been computing: host calls do not count.
@@ -168,7 +184,7 @@ struct GuestClock {
 
 impl OperationState {
     pub(crate) fn new(
-        environment: Option<Arc<Environment>>,
+        environment: Option<Environment>,
         terms: Arc<Terms>,
         kind: OperationKind,
         key: Option<CacheKey>,
@@ -319,12 +335,60 @@ impl OperationState {
         }
     }
 
-    /// What operations share, if the policy may use Docker and there is something to operate on.
-    fn docker(&self) -> Result<Arc<Environment>, wit::Error> {
+    /// What operations share, if the policy may use Docker and caches are containers here.
+    fn docker(&self) -> Result<Arc<DockerEnvironment>, wit::Error> {
         self.terms.grants.capability(Capability::Docker)?;
-        self.environment
-            .clone()
-            .ok_or_else(|| wit::Error::Unavailable("there is no container engine in this call".to_owned()))
+        match &self.environment {
+            Some(Environment::Docker(docker)) => Ok(Arc::clone(docker)),
+            Some(Environment::Kube(_)) => Err(unavailable("caches are pods here; use the interface kube")),
+            None => Err(unavailable("there is no container engine in this call")),
+        }
+    }
+
+    /// What operations share, if the policy may use Kubernetes in this namespace and caches are pods here.
+    fn kube(&self) -> Result<Arc<KubeEnvironment>, wit::Error> {
+        self.terms.grants.capability(Capability::Kube)?;
+        match &self.environment {
+            Some(Environment::Kube(kube)) => {
+                self.terms.grants.namespace(kube.cluster.namespace())?;
+                Ok(Arc::clone(kube))
+            }
+            Some(Environment::Docker(_)) => {
+                Err(unavailable("caches are containers here; use the interface docker"))
+            }
+            None => Err(unavailable("there is no cluster in this call")),
+        }
+    }
+
+    /// Before an object changes: everything may change its own; others only the reaper, and only while their owner
+    /// is dead.
+    async fn may_change(&mut self, object: &str, instance: &str) -> Result<(), wit::Error> {
+        let Some(environment) = self.environment.clone() else {
+            return Err(unavailable("there is nothing to change in this call"));
+        };
+        if instance == environment.owner().instance {
+            return Ok(());
+        }
+        let owner = instance.to_owned();
+        let look = async move { lease::is_dead(&environment, &owner).await.map_err(to_wit) };
+        match self.bounded("looking at the lease of", instance, Purpose::Cleanup, within::CALL, look).await {
+            Ok(true) if self.kind == OperationKind::Reap => Ok(()),
+            Ok(_) => {
+                Err(denied(format!("changing {object}, whose owner {instance} is alive"), "being its owner"))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// That dead owners may be looked for.
+    fn may_reap(&self, what: &str) -> Result<(), wit::Error> {
+        match self.kind {
+            OperationKind::Reap => Ok(()),
+            kind => Err(denied(
+                format!("looking for dead owners' {what} during {}", kind.as_str()),
+                "the operation reap",
+            )),
+        }
     }
 }
 
@@ -344,6 +408,10 @@ fn to_wit(error: EngineError) -> wit::Error {
 /// Whether what was asked may have happened, or may happen yet: there was no answer.
 fn is_unanswered(error: &wit::Error) -> bool {
     matches!(error, wit::Error::Timeout(_) | wit::Error::Unavailable(_))
+}
+
+fn unavailable(why: &str) -> wit::Error {
+    wit::Error::Unavailable(why.to_owned())
 }
 
 fn denied(what: impl Into<String>, grant: &str) -> wit::Error {

@@ -1,18 +1,21 @@
 //! The `probes` interface: asking engines, with the repeating and the deadlines that the question needs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 use wasmtime::component::Resource;
 
-use super::{ContainerHandle, OperationState, Outcome, Purpose, to_wit};
+use super::pods::port_of;
+use super::{ContainerHandle, OperationState, Outcome, PodHandle, Purpose, to_wit};
 use crate::engine::ContainerState;
-use crate::environment::Environment;
+use crate::engine::cluster::{Pod, PodGoal, PodPhase};
+use crate::environment::{DockerEnvironment, KubeEnvironment};
 use crate::error::Fault;
 use crate::policy::bindings::fakecloud::elasticache::probes as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
-use crate::probes::{Check, Reply};
+use crate::probes::{Check, Probes, Reply};
 use crate::progress::Progress;
 use crate::types::Endpoint;
 
@@ -38,6 +41,8 @@ fn native(check: api::Check) -> Check {
     match check {
         api::Check::RedisPing => Check::RedisPing,
         api::Check::RedisIdle => Check::RedisIdle,
+        api::Check::RedisInSync => Check::RedisInSync,
+        api::Check::RedisPrimary => Check::RedisPrimary,
         api::Check::MemcachedVersion => Check::MemcachedVersion,
     }
 }
@@ -46,18 +51,27 @@ fn to_wit_endpoint(endpoint: &Endpoint) -> wit::Endpoint {
     wit::Endpoint { address: endpoint.address.clone(), port: endpoint.port }
 }
 
-/// Whom a probe is for. Pods do not exist here, so their case cannot arise.
-fn container(target: api::Target) -> Result<Resource<ContainerHandle>, wit::Error> {
-    match target {
-        api::Target::Container(container) => Ok(container),
-        api::Target::Pod(_) => Err(super::kube::not_supplied()),
-    }
+/// A target that runs.
+struct Reached {
+    /// Where the probes reach it.
+    at: Endpoint,
+    /// Where clients do.
+    endpoint: Endpoint,
+    probes: Arc<dyn Probes>,
+}
+
+/// Where a question goes, and by what name it is spoken of.
+struct Asked {
+    name: String,
+    /// Where the probes reach it.
+    at: Endpoint,
+    probes: Arc<dyn Probes>,
 }
 
 impl OperationState {
     fn published(
         &self,
-        environment: &Environment,
+        environment: &DockerEnvironment,
         handle: &Resource<ContainerHandle>,
     ) -> wasmtime::Result<Option<Endpoint>> {
         let observed = &self.table.get(handle)?.observed;
@@ -83,11 +97,163 @@ impl OperationState {
         let work = wait_until_ready(&environment, observed, check, limit);
         Ok(self.bounded("waiting for the engine in", &name, Purpose::Work, limit + ATTEMPT, work).await)
     }
+
+    /// As `wait`, for a pod.
+    async fn wait_pod(
+        &mut self,
+        handle: &Resource<PodHandle>,
+        check: Check,
+        limit: Duration,
+    ) -> Outcome<wit::Endpoint> {
+        let environment = match self.kube() {
+            Ok(environment) => environment,
+            Err(error) => return Ok(Err(error)),
+        };
+        let observed = match self.observe_pod(handle).await? {
+            Ok(observed) => observed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let name = observed.id.name.clone();
+        let work = wait_until_answering(&environment, observed, check, limit);
+        Ok(self.bounded("waiting for the engine in", &name, Purpose::Work, limit + ATTEMPT, work).await)
+    }
+
+    /// Where a target is to be reached, as it was last seen; none where it does not run, or may not be asked.
+    fn target_now(&self, target: api::Target) -> wasmtime::Result<Option<Reached>> {
+        match target {
+            api::Target::Container(handle) => {
+                let Ok(environment) = self.docker() else { return Ok(None) };
+                let endpoint = self.published(&environment, &handle)?;
+                let probes = Arc::clone(&environment.probes);
+                Ok(endpoint.map(|endpoint| Reached { at: endpoint.clone(), endpoint, probes }))
+            }
+            api::Target::Pod(handle) => {
+                let Ok(environment) = self.kube() else { return Ok(None) };
+                let pod = &self.table.get(&handle)?.observed;
+                let running = pod.phase == PodPhase::Running && !pod.terminating;
+                let (true, Some(address)) = (running, pod.address.clone()) else { return Ok(None) };
+                let port = port_of(pod);
+                let Some(at) = environment.cluster.probed_at(pod, port) else { return Ok(None) };
+                let probes = Arc::clone(&environment.probes);
+                Ok(Some(Reached { at, endpoint: Endpoint { address, port }, probes }))
+            }
+        }
+    }
+
+    /// Where a container is asked: as it was last seen to publish, or else as it does now.
+    async fn asked_container(&mut self, handle: &Resource<ContainerHandle>) -> Outcome<Asked> {
+        let environment = match self.docker() {
+            Ok(environment) => environment,
+            Err(error) => return Ok(Err(error)),
+        };
+        let name = self.table.get(handle)?.observed.name.clone();
+        let mut at = self.published(&environment, handle)?;
+        if at.is_none() {
+            match self.observe(handle).await? {
+                Ok(observed) => at = observed.published.map(|p| environment.endpoint(p.host_port)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(match at {
+            Some(at) => Ok(Asked { name, at, probes: Arc::clone(&environment.probes) }),
+            None => Err(wit::Error::Unavailable(format!("container {name} publishes no port now"))),
+        })
+    }
+
+    /// Where a pod is asked, likewise.
+    async fn asked_pod(&mut self, handle: &Resource<PodHandle>) -> Outcome<Asked> {
+        let environment = match self.kube() {
+            Ok(environment) => environment,
+            Err(error) => return Ok(Err(error)),
+        };
+        let seen = &self.table.get(handle)?.observed;
+        let name = seen.id.name.clone();
+        let mut at = environment.cluster.probed_at(seen, port_of(seen));
+        if at.is_none() {
+            match self.observe_pod(handle).await? {
+                Ok(now) => at = environment.cluster.probed_at(&now, port_of(&now)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(match at {
+            Some(at) => Ok(Asked { name, at, probes: Arc::clone(&environment.probes) }),
+            None => Err(wit::Error::Unavailable(format!("pod {name} has no address now"))),
+        })
+    }
+}
+
+/// Asks until the check holds, the pod's server has ended, or the time is up.
+async fn wait_until_answering(
+    environment: &KubeEnvironment,
+    pod: Pod,
+    check: Check,
+    limit: Duration,
+) -> Result<wit::Endpoint, wit::Error> {
+    let name = pod.id.name.clone();
+    if pod.phase != PodPhase::Running {
+        return Err(ended_pod(environment, &pod).await);
+    }
+    let port = port_of(&pod);
+    let (Some(at), Some(address)) = (environment.cluster.probed_at(&pod, port), &pod.address) else {
+        return Err(wit::Error::Unavailable(format!("pod {name} has no address")));
+    };
+    let endpoint = wit::Endpoint { address: address.clone(), port };
+    // The cluster tells when its server ends; nobody tells when it begins to answer.
+    let over = environment.cluster.wait_for_pod(&pod.id, PodGoal::Ended);
+    let asking = ask_until_ready(environment, &at, check, limit);
+    tokio::select! {
+        asked = asking => match asked {
+            Ok(()) => Ok(endpoint),
+            Err(seen) => Err(wit::Error::Timeout(format!(
+                "the engine in pod {name} did not get ready within {limit:?}; last seen: {seen}"
+            ))),
+        },
+        over = over => match over {
+            Ok(now) => Err(ended_pod(environment, &now).await),
+            Err(error) => Err(to_wit(error)),
+        },
+    }
+}
+
+/// Asks again and again; what was last seen instead if it does not get ready in time.
+async fn ask_until_ready(
+    environment: &KubeEnvironment,
+    at: &Endpoint,
+    check: Check,
+    limit: Duration,
+) -> Result<(), String> {
+    let start = Instant::now();
+    let mut reported = false;
+    loop {
+        let seen = match tokio::time::timeout(ATTEMPT, environment.probes.check(at, check)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("{at}: no reply within {ATTEMPT:?}"),
+        };
+        if start.elapsed() >= limit {
+            return Err(seen);
+        }
+        if !reported && start.elapsed() > LOOK {
+            reported = true;
+            environment.progress.report(Progress::Waiting { what: format!("the engine in {at}") });
+        }
+        sleep(if start.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+    }
+}
+
+async fn ended_pod(environment: &KubeEnvironment, pod: &Pod) -> wit::Error {
+    let words = environment.cluster.pod_log(&pod.id, 5).await.unwrap_or_default();
+    let state = pod.message.clone().unwrap_or_else(|| format!("{:?}", pod.phase).to_lowercase());
+    wit::Error::EngineError(format!(
+        "the engine in pod {} does not run: {state}; its last words: {}",
+        pod.id.name,
+        words.trim().replace('\n', " | ")
+    ))
 }
 
 /// Asks until the check holds, the container has ended, or the time is up.
 async fn wait_until_ready(
-    environment: &Environment,
+    environment: &DockerEnvironment,
     mut observed: crate::engine::Container,
     check: Check,
     limit: Duration,
@@ -139,7 +305,7 @@ async fn wait_until_ready(
     }
 }
 
-async fn ended(environment: &Environment, observed: &crate::engine::Container) -> wit::Error {
+async fn ended(environment: &DockerEnvironment, observed: &crate::engine::Container) -> wit::Error {
     let words = environment.engine.log_tail(&observed.id, 5).await.unwrap_or_default();
     let code = observed.exit_code.map_or("an unknown code".to_owned(), |code| format!("code {code}"));
     wit::Error::EngineError(format!(
@@ -157,9 +323,10 @@ impl api::Host for OperationState {
         within: u32,
     ) -> Outcome<wit::Endpoint> {
         self.count()?;
-        match container(target) {
-            Ok(handle) => self.wait(&handle, native(check), Duration::from_millis(within.into())).await,
-            Err(error) => Ok(Err(error)),
+        let limit = Duration::from_millis(within.into());
+        match target {
+            api::Target::Container(handle) => self.wait(&handle, native(check), limit).await,
+            api::Target::Pod(handle) => self.wait_pod(&handle, native(check), limit).await,
         }
     }
 
@@ -174,22 +341,15 @@ impl api::Host for OperationState {
         if targets.len() > limit {
             return Err(Fault::Oversized { what: "one check-now, in targets,".to_owned(), limit }.into());
         }
-        let Ok(environment) = self.docker() else {
-            return Ok(targets.iter().map(|_| api::Finding { ready: false, endpoint: None }).collect());
-        };
         let limit = Duration::from_millis(within.into());
         let mut asked = Vec::with_capacity(targets.len());
         for (target, check) in targets {
-            let endpoint = match container(target) {
-                Ok(handle) => self.published(&environment, &handle)?,
-                Err(_) => None,
-            };
-            asked.push((endpoint, native(check)));
+            asked.push((self.target_now(target)?, native(check)));
         }
         let work = async {
-            let ask = async |(endpoint, check): &(Option<Endpoint>, Check)| {
-                let Some(endpoint) = endpoint else { return false };
-                let answer = tokio::time::timeout(limit, environment.probes.check(endpoint, *check)).await;
+            let ask = async |(target, check): &(Option<Reached>, Check)| {
+                let Some(Reached { at, probes, .. }) = target else { return false };
+                let answer = tokio::time::timeout(limit, probes.check(at, *check)).await;
                 matches!(answer, Ok(Ok(())))
             };
             Ok(stream::iter(&asked).map(ask).buffered(AT_ONCE).collect::<Vec<bool>>().await)
@@ -201,42 +361,26 @@ impl api::Host for OperationState {
         Ok(asked
             .iter()
             .enumerate()
-            .map(|(at, (endpoint, _))| api::Finding {
+            .map(|(at, (target, _))| api::Finding {
                 ready: answers.get(at).copied().unwrap_or(false),
-                endpoint: endpoint.as_ref().map(to_wit_endpoint),
+                endpoint: target.as_ref().map(|target| to_wit_endpoint(&target.endpoint)),
             })
             .collect())
     }
 
     async fn command(&mut self, target: api::Target, args: Vec<String>, within: u32) -> Outcome<api::Reply> {
         self.count_with(args.iter().map(String::len).sum())?;
-        let handle = match container(target) {
-            Ok(handle) => handle,
-            Err(error) => return Ok(Err(error)),
+        let asked = match target {
+            api::Target::Container(handle) => self.asked_container(&handle).await?,
+            api::Target::Pod(handle) => self.asked_pod(&handle).await?,
         };
-        let environment = match self.docker() {
-            Ok(environment) => environment,
+        let Asked { name, at, probes } = match asked {
+            Ok(asked) => asked,
             Err(error) => return Ok(Err(error)),
-        };
-        let name = self.table.get(&handle)?.observed.name.clone();
-        let endpoint = match self.published(&environment, &handle)? {
-            Some(endpoint) => endpoint,
-            None => match self.observe(&handle).await? {
-                Ok(observed) => match observed.published {
-                    Some(published) => environment.endpoint(published.host_port),
-                    None => {
-                        return Ok(Err(wit::Error::Unavailable(format!(
-                            "container {name} publishes no port now"
-                        ))));
-                    }
-                },
-                Err(error) => return Ok(Err(error)),
-            },
         };
         let work = async move {
-            environment
-                .probes
-                .command(&endpoint, &args, REPLY_BYTES)
+            probes
+                .command(&at, &args, REPLY_BYTES)
                 .await
                 .map_err(|error| wit::Error::Unavailable(error.to_string()))
         };

@@ -4,7 +4,7 @@ use super::{
     OperationKind, OperationState, Purpose, VolumeHandle, check_name, denied, is_unanswered, to_wit, within,
 };
 use crate::engine::{EngineError, Volume};
-use crate::environment::Environment;
+use crate::environment::DockerEnvironment;
 use crate::ownership::{Kind, OPERATION};
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 
@@ -13,7 +13,7 @@ const LEGACY_VOLUME: &str = "fakecloud-elasticache-data-";
 
 impl OperationState {
     /// A volume as a handle, if it was made for this operation's cache, now or by an earlier runtime.
-    fn own_volume(&self, environment: &Environment, volume: &Volume) -> Option<VolumeHandle> {
+    fn own_volume(&self, environment: &DockerEnvironment, volume: &Volume) -> Option<VolumeHandle> {
         let key = self.key.as_ref()?;
         let name = volume.name.clone();
         match environment.owner.provenance(Kind::Volume, &name, &volume.labels) {

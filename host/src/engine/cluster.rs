@@ -52,7 +52,7 @@ pub struct Pod {
     pub phase: PodPhase,
     /// Deletion was asked for and has not ended.
     pub terminating: bool,
-    /// Its server is held back until [`Cluster::release_pod`], and files can be moved meanwhile.
+    /// Its server is held back until [`Cluster::release_pod`].
     pub staging: bool,
     /// None until it has one.
     pub address: Option<String>,
@@ -127,6 +127,8 @@ pub enum PodGoal {
     Staging,
     /// Its server's container runs.
     Running,
+    /// Its server has ended. That it will not run is no error then.
+    Ended,
 }
 
 /// A persistent volume claim as observed once.

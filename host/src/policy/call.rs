@@ -167,7 +167,12 @@ impl Policy {
     ) -> wasmtime::Result<Result<Response, wit::Error>> {
         let operation = wit::Operation {
             id: store.data().id.clone(),
-            instance: store.data().environment.as_ref().map(|e| e.owner.instance.clone()).unwrap_or_default(),
+            instance: store
+                .data()
+                .environment
+                .as_ref()
+                .map(|e| e.owner().instance.clone())
+                .unwrap_or_default(),
         };
         let instance: Instance = self.pre.instantiate_async(&mut *store).await?;
         let lifecycle = instance.fakecloud_elasticache_lifecycle();

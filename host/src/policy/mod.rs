@@ -72,8 +72,8 @@ pub(crate) struct Terms {
 
 impl Terms {
     pub(crate) fn of(manifest: Manifest, guards: Guards) -> Self {
-        let Manifest { grants, limits, config, .. } = manifest;
-        Self { grants, limits: limits.within_a_clock(), config: config.0.into_iter().collect(), guards }
+        let config = manifest.settings().into_iter().collect();
+        Self { grants: manifest.grants, limits: manifest.limits.within_a_clock(), config, guards }
     }
 }
 
@@ -231,15 +231,16 @@ impl Loaded {
 /// # Errors
 /// [`PolicyError`] if the file is no policy for this host.
 pub async fn inspect_policy(path: &Path) -> Result<PolicyInfo, PolicyError> {
-    inspect_source(&PolicySource::file(path)).await
+    inspect_environment(&Manifest { policy: PolicySource::file(path), ..Manifest::default() }).await
 }
 
-/// As [`inspect_policy`], for the component that a manifest names; one that is pinned is held to it.
+/// As [`inspect_policy`], for the component that a manifest names, in its environment; one that is pinned is held to
+/// it.
 ///
 /// # Errors
 /// [`PolicyError`] if the file is no policy for this host, or not the one that is pinned.
-pub async fn inspect_source(source: &PolicySource) -> Result<PolicyInfo, PolicyError> {
-    let source = source.clone();
+pub async fn inspect_environment(manifest: &Manifest) -> Result<PolicyInfo, PolicyError> {
+    let source = manifest.policy.clone();
     let load = move || Loaded::of(&source, CompiledCache::of_user().as_ref(), Guards::On);
     // Compiling a policy takes a core for a while.
     let loaded = tokio::task::spawn_blocking(load).await;
@@ -247,7 +248,7 @@ pub async fn inspect_source(source: &PolicySource) -> Result<PolicyInfo, PolicyE
         loaded.map_err(|error| PolicyError::Engine(format!("loading ended early: {error}")))??;
     // What it says of itself needs no grant, and whatever time and memory it takes.
     let limits = Limits { memory: Limits::MAX_MEMORY, guest_time: DESCRIBING, ..Limits::default() };
-    let terms = Arc::new(Terms::of(Manifest { limits, ..Manifest::default() }, Guards::On));
+    let terms = Arc::new(Terms::of(Manifest { limits, ..manifest.clone() }, Guards::On));
     Ok(PolicyInfo {
         path: policy.path.to_path_buf(),
         size: wasm.len() as u64,

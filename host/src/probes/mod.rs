@@ -17,6 +17,10 @@ pub enum Check {
     RedisPing,
     /// `PING` is answered, and no save or rewrite is under way or scheduled.
     RedisIdle,
+    /// It is a replica whose link is up and which has all that its primary has.
+    RedisInSync,
+    /// It is no replica, and no hand-over is under way.
+    RedisPrimary,
     /// `version` is answered with `VERSION`.
     MemcachedVersion,
 }

@@ -16,9 +16,16 @@ const INFO_BYTES: usize = 1024 * 1024;
 /// How an error begins that only asks for credentials: the server is up, and answers those who have them.
 const WANTS_CREDENTIALS: [&str; 3] = ["NOAUTH", "WRONGPASS", "NOPERM"];
 
-/// What `INFO persistence` calls the work that a save or a stop would run into.
-const BACKGROUND_WORK: [&str; 3] =
-    ["rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled"];
+/// What `INFO persistence` says where no work is under way that a save or a stop would run into.
+const IDLE: [(&str, &str); 3] =
+    [("rdb_bgsave_in_progress", "0"), ("aof_rewrite_in_progress", "0"), ("aof_rewrite_scheduled", "0")];
+
+/// What `INFO replication` says of a replica that has received its primary's dataset and follows what is written.
+const IN_SYNC: [(&str, &str); 3] =
+    [("role", "slave"), ("master_link_status", "up"), ("master_sync_in_progress", "0")];
+
+/// What it says of a server that follows nobody, and has handed over to nobody.
+const PRIMARY: [(&str, &str); 2] = [("role", "master"), ("master_failover_state", "no-failover")];
 
 /// What leads to an engine.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -31,6 +38,8 @@ pub(crate) async fn ask(stream: impl Stream, check: Check) -> Result<(), Seen> {
     match check {
         Check::RedisPing => redis_ping(&mut engine).await,
         Check::RedisIdle => redis_idle(&mut engine).await,
+        Check::RedisInSync => redis_says(&mut engine, &IN_SYNC).await,
+        Check::RedisPrimary => redis_says(&mut engine, &PRIMARY).await,
         Check::MemcachedVersion => memcached_version(&mut engine).await,
     }
 }
@@ -70,6 +79,15 @@ async fn redis_idle<S: Stream>(engine: &mut Conversation<S>) -> Result<(), Seen>
     }
 }
 
+/// Asks for `INFO replication`, and whether it says all of these.
+async fn redis_says<S: Stream>(engine: &mut Conversation<S>, wanted: &[(&str, &str)]) -> Result<(), Seen> {
+    engine.send(&encode(&["INFO", "replication"])?).await?;
+    match engine.reply(INFO_BYTES).await? {
+        Reply::Bulk(info) => expect_fields(&String::from_utf8_lossy(&info), wanted),
+        other => Err(format!("replied to INFO with {}", described(&other))),
+    }
+}
+
 async fn memcached_version<S: Stream>(engine: &mut Conversation<S>) -> Result<(), Seen> {
     engine.send(b"version\r\n").await?;
     let line = engine.line().await?;
@@ -91,17 +109,20 @@ fn expect_pong(reply: &Reply) -> Result<(), Seen> {
 }
 
 fn expect_idle(info: &[u8]) -> Result<(), Seen> {
-    let info = String::from_utf8_lossy(info);
-    for field in BACKGROUND_WORK {
+    expect_fields(&String::from_utf8_lossy(info), &IDLE)
+}
+
+fn expect_fields(info: &str, wanted: &[(&str, &str)]) -> Result<(), Seen> {
+    for (field, wanted) in wanted {
         let value = info
             .lines()
             .filter_map(|line| line.split_once(':'))
-            .find_map(|(name, value)| (name == field).then_some(value.trim_end()));
+            .find_map(|(name, value)| (name == *field).then_some(value.trim_end()));
         match value {
-            Some("0") => {}
+            Some(value) if value == *wanted => {}
             Some(value) => return Err(format!("{field} is {}", shown(value.as_bytes()))),
-            // Silence is no proof that nothing is under way.
-            None => return Err(format!("INFO persistence does not say {field}")),
+            // Silence is no proof.
+            None => return Err(format!("INFO does not say {field}")),
         }
     }
     Ok(())

@@ -12,7 +12,8 @@ use hostile::bindings::wasi::config::store;
 
 use crate::random::Random;
 
-const CHECKS: [Check; 3] = [Check::RedisPing, Check::RedisIdle, Check::MemcachedVersion];
+const CHECKS: [Check; 5] =
+    [Check::RedisPing, Check::RedisIdle, Check::RedisInSync, Check::RedisPrimary, Check::MemcachedVersion];
 const LEVELS: [Level; 4] = [Level::Debug, Level::Info, Level::Warn, Level::Error];
 /// What a server understands.
 const COMMANDS: [&[&str]; 14] = [
@@ -241,7 +242,7 @@ impl Calls {
         match random.below(6) {
             0 => drop(kube::find(&random.text())),
             1 => drop(kube::pods()),
-            2 => drop(kube::create_claim(&random.text(), random.next())),
+            2 => drop(kube::create_claim(&random.text())),
             3 => log(random.pick(&LEVELS), &random.text()),
             4 => drop(store::get(&random.text())),
             _ => drop(kube::find_claim(&random.name())),

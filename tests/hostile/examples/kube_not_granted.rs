@@ -12,7 +12,7 @@ impl Policy for KubeNotGranted {
             kube::pods().err(),
             kube::stale().err(),
             kube::find_claim(&name).err(),
-            kube::create_claim(&name, 1 << 30).err(),
+            kube::create_claim(&name).err(),
         ];
         Err(denial(answers))
     }

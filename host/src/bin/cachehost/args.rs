@@ -22,9 +22,10 @@ Examples:
   cachehost ls --json | jq -r '.[].endpoint.address'   for programs
   cachehost down sessions --delete-data                remove it, and all it held
   cachehost up sessions --env ci.toml                  with another policy, and what that is granted
+  cachehost up sessions --backend kube                 as a pod, in the cluster of your kubeconfig
 
 Exit codes:
-  0  done                          3  no container engine reachable
+  0  done                          3  no container engine or cluster reachable
   1  the operation failed          4  refused by the policy or by a grant
   2  bad usage or input            5  no such cache
 
@@ -39,7 +40,7 @@ const GLOBAL: &str = "Options of every command";
 const VARIABLES: [(&str, &str); 2] =
     [("instance", "FAKECLOUD_ELASTICACHE_INSTANCE"), ("env", "FAKECLOUD_ELASTICACHE_ENV")];
 
-/// Redis, valkey and memcached caches as ElastiCache has them, in containers on this machine. Keeps no
+/// Redis, valkey and memcached caches as ElastiCache has them, in containers or pods. Keeps no
 /// state of its own: what one invocation starts, the next one finds
 #[derive(Debug, Parser)]
 #[command(name = "cachehost", version, after_help = EXAMPLES, max_term_width = 110)]
@@ -55,10 +56,29 @@ pub(crate) struct Cli {
     )]
     pub(crate) env: Option<PathBuf>,
 
-    /// What runs the containers: `docker`, which is Docker or Podman, or `podman` [default: the environment's, else
-    /// FAKECLOUD_ELASTICACHE_BACKEND, else docker]
+    /// What runs the caches: `docker`, which is Docker or Podman, `podman`, or `kube`, which is Kubernetes [default:
+    /// the environment's, else FAKECLOUD_ELASTICACHE_BACKEND, else docker]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "BACKEND", value_parser = backend)]
     pub(crate) backend: Option<Backend>,
+
+    /// With `kube`: the file that says how to reach clusters [default: inside a cluster that one, else KUBECONFIG, else
+    /// ~/.kube/config]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// With `kube`: which context of that file [default: its current one]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+
+    /// With `kube`: the namespace of the pods, which has to exist [default: the environment's, else
+    /// FAKECLOUD_K8S_NAMESPACE, else default]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "NS")]
+    pub(crate) namespace: Option<String>,
+
+    /// With `kube`: the storage class of the claims that data lies on [default: the environment's, else
+    /// FAKECLOUD_K8S_STORAGE_CLASS, else none: data goes with its pod]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "CLASS")]
+    pub(crate) storage_class: Option<String>,
 
     /// The policy component to run [default: the environment's, else FAKECLOUD_ELASTICACHE_POLICY, else
     /// policies/durable.wasm beside this program]

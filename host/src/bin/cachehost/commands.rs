@@ -1,11 +1,12 @@
 //! From a command to what came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use elasticache_host::engine::kube::KubeOptions;
 use elasticache_host::{
-    Cache, CacheExec, CacheKey, CacheSpec, Error, Grants, Manifest, PolicyInfo, Restore, Runtime,
-    SharedProgress, SnapshotInfo, check_exec_arguments, inspect_policy, inspect_source,
+    Backend, Cache, CacheExec, CacheKey, CacheSpec, Error, Grants, Manifest, PolicyInfo, PolicySource,
+    Restore, Runtime, SharedProgress, SnapshotInfo, check_exec_arguments, inspect_environment,
 };
 
 use crate::args::{Cli, Command, EnvCommand, PolicyCommand, Up};
@@ -91,14 +92,14 @@ pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, F
         }
         Command::Reap => done(runtime(&cli, progress).await?.reap().await, Outcome::Reap, &cli),
         Command::Policy { command: PolicyCommand::Inspect { file } } => {
-            let grants = environment(&cli)?.map_or_else(Grants::standard, |manifest| manifest.grants);
-            let found = inspect_policy(file).await.map_err(Error::Policy);
-            done(found, |policy| Outcome::Policy(policy, grants), &cli)
+            let manifest = inspected(&cli, file)?;
+            let found = inspect_environment(&manifest).await.map_err(Error::Policy);
+            done(found, |policy| Outcome::Policy(policy, manifest.grants), &cli)
         }
         Command::Env { command: EnvCommand::Check { file } } => {
             let checked = async {
                 let manifest = Manifest::read(file)?;
-                let policy = inspect_source(&manifest.policy).await?;
+                let policy = inspect_environment(&manifest).await?;
                 Ok(Outcome::Environment(file.clone(), Box::new(manifest), Box::new(policy)))
             };
             done(checked.await, |outcome| outcome, &cli)
@@ -110,6 +111,9 @@ pub(crate) async fn run(cli: Cli, progress: SharedProgress) -> Result<Outcome, F
 async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure> {
     let mut builder = Runtime::builder().instance(&cli.instance).progress(progress);
     let environment = environment(cli)?;
+    let mut kube = environment.as_ref().map(|manifest| manifest.kube.clone()).unwrap_or_default();
+    choose_cluster(&mut kube, cli)?;
+    builder = builder.kube(kube);
     let timeout = cli.timeout.or(environment.is_none().then_some(TIMEOUT));
     if let Some(manifest) = environment {
         builder = builder.environment(manifest);
@@ -125,6 +129,44 @@ async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure
     }
     // The files that are read here are the policy and the environment.
     builder.build().await.map_err(|error| Failure::of(&error, Files::Input))
+}
+
+/// What the command line says of the cluster takes the place of what the environment does.
+fn choose_cluster(kube: &mut KubeOptions, cli: &Cli) -> Result<(), Failure> {
+    let asked = [&cli.context, &cli.namespace, &cli.storage_class].iter().any(|option| option.is_some())
+        || cli.kubeconfig.is_some();
+    if asked && cli.backend.is_some_and(|backend| backend != Backend::Kube) {
+        return Err(Failure::usage(
+            "--kubeconfig, --context, --namespace and --storage-class are for --backend kube",
+        ));
+    }
+    let replace = |option: &mut Option<String>, said: &Option<String>| {
+        if said.is_some() {
+            option.clone_from(said);
+        }
+    };
+    replace(&mut kube.context, &cli.context);
+    replace(&mut kube.namespace, &cli.namespace);
+    replace(&mut kube.storage_class, &cli.storage_class);
+    if cli.kubeconfig.is_some() {
+        kube.kubeconfig.clone_from(&cli.kubeconfig);
+    }
+    Ok(())
+}
+
+/// The environment under which a component is looked at.
+fn inspected(cli: &Cli, file: &Path) -> Result<Manifest, Failure> {
+    let mut manifest = environment(cli)?.unwrap_or_else(Manifest::standard);
+    choose_cluster(&mut manifest.kube, cli)?;
+    manifest.policy = PolicySource::file(file);
+    if let Some(backend) = cli.backend {
+        manifest.backend = backend;
+        if cli.env.is_none() && backend == Backend::Kube {
+            manifest.grants = Grants::standard_kube(manifest.kube.namespace())
+                .map_err(|invalid| Failure::of(&Error::Invalid(invalid), Files::Input))?;
+        }
+    }
+    Ok(manifest)
 }
 
 /// The environment that was named, if one was.

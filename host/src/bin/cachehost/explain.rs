@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use elasticache_host::{Grants, Limits, Manifest, PolicyInfo};
+use elasticache_host::engine::kube::KubeOptions;
+use elasticache_host::{Backend, Grants, Limits, Manifest, PolicyInfo};
 
 /// A topic and what is to be said of it, in each row.
 pub(crate) fn environment(path: &Path, manifest: &Manifest, policy: &PolicyInfo) -> Vec<Vec<String>> {
@@ -15,7 +16,8 @@ pub(crate) fn environment(path: &Path, manifest: &Manifest, policy: &PolicyInfo)
         rows.push(("", format!("{} {}: {}", description.name, description.version, description.summary)));
         rows.push(("promises", list(&description.promises).unwrap_or_else(|| "nothing".to_owned())));
         // Docker's interface is what drives Podman, too.
-        if !description.backends.contains(&"docker") {
+        let interface = if *backend == Backend::Kube { "kube" } else { "docker" };
+        if !description.backends.contains(&interface) {
             rows.push((
                 "warning",
                 format!("this policy does not say that it can drive {}", backend.as_str()),
@@ -23,11 +25,33 @@ pub(crate) fn environment(path: &Path, manifest: &Manifest, policy: &PolicyInfo)
         }
     }
     rows.push(("backend", format!("caches run on {}", backend.as_str())));
+    if *backend == Backend::Kube {
+        rows.extend(cluster_in_words(&manifest.kube));
+    }
     rows.extend(grants_in_words(grants));
     rows.extend(limits_in_words(limits));
     let names: Vec<&str> = config.0.keys().map(String::as_str).collect();
     rows.push(("settings", list(&names).unwrap_or_else(|| "none".to_owned())));
     rows.into_iter().map(|(topic, words)| vec![topic.to_owned(), words]).collect()
+}
+
+fn cluster_in_words(kube: &KubeOptions) -> Vec<(&'static str, String)> {
+    let file = kube.kubeconfig.as_ref().map(|path| path.display().to_string());
+    let context = kube.context.as_ref().map_or_else(|| "its current context".to_owned(), Clone::clone);
+    let storage = match &kube.storage_class {
+        Some(class) => format!("data lies on claims of the storage class {class}"),
+        None => "data lies in its pod, and goes with it".to_owned(),
+    };
+    vec![
+        (
+            "cluster",
+            match file {
+                Some(file) => format!("the one of {context} in {file}"),
+                None => format!("the one around it, else the one of {context} in the user's kubeconfig"),
+            },
+        ),
+        ("", format!("pods are in the namespace {}, {storage}", kube.namespace())),
+    ]
 }
 
 fn grants_in_words(grants: &Grants) -> Vec<(&'static str, String)> {

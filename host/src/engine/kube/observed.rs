@@ -60,7 +60,7 @@ pub(super) fn pod(pod: k8s::Pod) -> Pod {
     Pod {
         image: server.and_then(|server| server.image.clone()).unwrap_or_default(),
         phase: phase(status),
-        staging: is_staging(&pod),
+        staging: is_held_back(&pod),
         address: status.and_then(|status| status.pod_ip.clone()).filter(|address| !address.is_empty()),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         id: id(&pod.metadata),
@@ -81,7 +81,21 @@ fn phase(status: Option<&k8s::PodStatus>) -> PodPhase {
     }
 }
 
-/// Whether its server is held back now.
+/// Whether its server is held back, or will be as soon as it is on a node.
+fn is_held_back(pod: &k8s::Pod) -> bool {
+    let stages = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref());
+    stages.is_some_and(|stages| stages.iter().any(|one| one.name == stage::NAME)) && !is_released(pod)
+}
+
+/// Whether its server has ended.
+pub(super) fn has_ended(pod: &k8s::Pod) -> bool {
+    let status = pod.status.as_ref();
+    let server = state_of(status.and_then(|status| status.container_statuses.as_ref()), SERVER);
+    let ended = server.is_some_and(|state| state.terminated.is_some());
+    ended || matches!(phase(status), PodPhase::Succeeded | PodPhase::Failed)
+}
+
+/// Whether files can be moved while its server is held back.
 pub(super) fn is_staging(pod: &k8s::Pod) -> bool {
     stage_state(pod).is_some_and(|state| state.running.is_some())
 }

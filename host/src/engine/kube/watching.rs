@@ -87,12 +87,16 @@ pub(super) async fn until(
     let failed = |message: String| Some(Err(EngineError::Failed { object: id.name.clone(), message }));
     watch(pods, id, |seen, alarm| {
         let Some(pod) = seen else { return Some(Err(gone(&id.name))) };
+        if goal == PodGoal::Ended {
+            return observed::has_ended(&pod).then_some(Ok(pod));
+        }
         if pod.metadata.deletion_timestamp.is_some() {
             return failed("it is being deleted".to_owned());
         }
         let there = match goal {
             PodGoal::Staging => observed::is_staging(&pod),
             PodGoal::Running => observed::is_running(&pod),
+            PodGoal::Ended => observed::has_ended(&pod),
         };
         if there {
             return Some(Ok(pod));

@@ -27,6 +27,15 @@ struct Args {
     /// Where the scenarios run.
     #[arg(long, value_enum, default_value_t = Backend::Memory)]
     backend: Backend,
+    /// With `kube`: the file that says how to reach the cluster. Nobody's current context is ever used unasked.
+    #[arg(long, value_name = "FILE", env = "KUBE_TEST_KUBECONFIG", required_if_eq("backend", "kube"))]
+    kubeconfig: Option<PathBuf>,
+    /// With `kube`: which of its contexts.
+    #[arg(long, value_name = "NAME", env = "KUBE_TEST_CONTEXT", required_if_eq("backend", "kube"))]
+    context: Option<String>,
+    /// With `kube`: the storage class of claims. Default: none, data lies in the pods.
+    #[arg(long, value_name = "CLASS")]
+    storage_class: Option<String>,
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -41,6 +50,8 @@ enum Backend {
     Memory,
     /// The Docker or Podman of this machine, with real engines.
     Docker,
+    /// Kubernetes, with real engines, in a namespace of its own.
+    Kube,
 }
 
 #[tokio::main]
@@ -48,11 +59,17 @@ async fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let scenarios =
         corpus::all()?.into_iter().filter(|scenario| scenario.name.contains(&args.only)).collect();
-    let docker = match args.backend {
+    let shared = match args.backend {
         Backend::Memory => None,
         Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
+        Backend::Kube => {
+            let file = args.kubeconfig.as_deref().context("--kubeconfig is missing")?;
+            let context = args.context.as_deref().context("--context is missing")?;
+            let world = World::kube(file, context, args.storage_class.as_deref()).await;
+            Some(world.context("no cluster to run the scenarios on")?)
+        }
     };
-    let world = || docker.clone().unwrap_or_else(World::memory);
+    let world = || shared.clone().unwrap_or_else(World::memory);
     let mut environment = match &args.env {
         Some(path) => Manifest::read(path)?,
         None => Manifest::standard(),

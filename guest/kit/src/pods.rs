@@ -1,0 +1,583 @@
+//! Caches in pods: the order of steps in each operation on Kubernetes.
+//!
+//! A pod never starts again, so whatever restarts an engine makes a new pod. Where its data lies on a claim, the old
+//! pod ends first, everything it acknowledged on the claim, and the new one is given the claim. Where it lies in the
+//! pod, the new one is made first, under the cache's other name, and the engines hand over: the new one follows the
+//! old one as its replica, and `FAILOVER` has the old one hold back writes, wait until the new one has them all, and
+//! change places with it. So at each moment there is one pod that has everything, and which one it is can be asked:
+//! the old one, until it says that it is a replica itself.
+
+use crate::bindings::exports::fakecloud::elasticache::lifecycle::Restore;
+use crate::bindings::fakecloud::elasticache::kube::{
+    self, Claim, Data, Pod, PodInfo, PodPhase, PodSpec, Scheduling,
+};
+use crate::bindings::fakecloud::elasticache::logging::{Level, log};
+use crate::bindings::fakecloud::elasticache::probes::{self, Check, Finding, Reply, Target};
+use crate::bindings::fakecloud::elasticache::types::{
+    Cache, CacheKey, CacheSpec, CacheState, Endpoint, Error, Operation,
+};
+use crate::cache::{
+    self, DATA, LISTING_WITHIN, READY_WITHIN, SHORT_GRACE, VERSION_LABEL, no_such_cache, not_running,
+    of_another_object, ready_check, refuse, tidy,
+};
+use crate::server::{About, Disk, Server};
+use crate::steps::{self, PodSeen};
+use crate::storage::{InPods, Restored, Staging, Storage};
+use crate::{names, volatile};
+
+/// The claim that a pod's data lies on, if it does.
+const CLAIM_LABEL: &str = "fakecloud-policy-claim";
+/// The uid of the pod that this one takes over from.
+const FOLLOWS_LABEL: &str = "fakecloud-policy-follows";
+
+/// The server's options where data lies in the pod: it is written to a file for snapshots only, and a replica gets it
+/// at once, since only one will come.
+const IN_POD_OPTIONS: &[&str] = &["--appendonly", "no", "--save", "", "--repl-diskless-sync-delay", "0"];
+
+/// Milliseconds for a pod to be scheduled, its image fetched and its container started.
+const RUNNING_WITHIN: u32 = 600_000;
+/// Milliseconds for a replica to have all that there is.
+const SYNC_WITHIN: u32 = 600_000;
+/// Milliseconds for which the old engine holds back writes at most while the new one catches up.
+const FAILOVER_WITHIN: u32 = 60_000;
+/// Milliseconds for a small question.
+const ANSWER_WITHIN: u32 = 10_000;
+
+/// The pods of one cache: two while it is handed over, and after a hand-over that broke off.
+struct Found {
+    /// The only one, or the one that is taken over from.
+    first: Option<Pod>,
+    /// The one that takes over.
+    second: Option<Pod>,
+}
+
+fn find(operation: &Operation, key: &CacheKey) -> Result<Found, Error> {
+    let name = |turn| names::pod(&operation.instance, &key.scope, &key.id, turn);
+    Ok(match (kube::find(&name(0))?, kube::find(&name(1))?) {
+        (Some(a), Some(b)) if follows(&a.info()) == Some(&b.info().uid) => {
+            Found { first: Some(b), second: Some(a) }
+        }
+        (Some(a), b) => Found { first: Some(a), second: b },
+        (None, b) => Found { first: b, second: None },
+    })
+}
+
+fn follows(info: &PodInfo) -> Option<&String> {
+    info.labels.iter().find(|(name, _)| name == FOLLOWS_LABEL).map(|(_, uid)| uid)
+}
+
+/// Whether a pod's data lies on a claim, and so outlives it.
+pub fn is_on_claim(about: &About) -> bool {
+    about.label(CLAIM_LABEL).is_some()
+}
+
+fn about(pod: &Pod) -> About {
+    pod.info().into()
+}
+
+fn seen(info: &PodInfo) -> PodSeen {
+    match info.phase {
+        _ if info.terminating => PodSeen::Terminating,
+        PodPhase::Pending if info.staging => PodSeen::Staging,
+        PodPhase::Pending => PodSeen::Pending,
+        PodPhase::Running => PodSeen::Running,
+        PodPhase::Succeeded | PodPhase::Failed => PodSeen::Ended,
+        PodPhase::Unknown => PodSeen::Lost,
+    }
+}
+
+/// Whether there is a pod of this cache, in whatever state.
+pub fn exists(operation: &Operation, key: &CacheKey) -> Result<bool, Error> {
+    Ok(find(operation, key)?.first.is_some())
+}
+
+/// The pod that has everything, the other one deleted: which one it is, the old one is asked.
+fn settled(found: Found) -> Result<Option<Pod>, Error> {
+    let Found { first: Some(first), second } = found else { return Ok(None) };
+    let Some(second) = second else {
+        // The other one may have gone in the middle of a hand-over.
+        if seen(&first.info()) == PodSeen::Running && may_follow(&first) {
+            take_charge(&first);
+        }
+        return Ok(Some(first));
+    };
+    let handed_over = match seen(&first.info()) {
+        PodSeen::Running => role(&first)? == Role::Replica,
+        // It may come to run; the other one has nothing that it has not.
+        PodSeen::Pending | PodSeen::Staging => false,
+        // What it had is gone with it, unless the other one has it.
+        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => seen(&second.info()) == PodSeen::Running,
+    };
+    if handed_over {
+        take_charge(&second);
+        tidy(first.delete(SHORT_GRACE), "deleting the pod that was taken over from");
+        return Ok(Some(second));
+    }
+    log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
+    second.delete(SHORT_GRACE)?;
+    Ok(Some(first))
+}
+
+/// Whether a pod's engine may be another one's replica: hand-overs are for those whose data is on no claim.
+fn may_follow(pod: &Pod) -> bool {
+    let about = about(pod);
+    !is_on_claim(&about) && cache::kind(&about).is_ok_and(|kind| kind.keeps_data())
+}
+
+/// What part an engine plays.
+#[derive(PartialEq, Eq)]
+enum Role {
+    Primary,
+    Replica,
+}
+
+/// Which part an engine plays in a hand-over.
+fn role(pod: &Pod) -> Result<Role, Error> {
+    match cache::command(pod.into(), &["INFO", "replication"], ANSWER_WITHIN)? {
+        Reply::Bulk(text) if steps::is_replica(&String::from_utf8_lossy(&text)) => Ok(Role::Replica),
+        Reply::Bulk(_) => Ok(Role::Primary),
+        Reply::Error(words) => Err(Error::EngineError(words)),
+        other => Err(Error::EngineError(format!("INFO was answered with {other:?}"))),
+    }
+}
+
+/// A replica that nobody will tell to take over any more does so by itself. A failure shows when it is written to.
+fn take_charge(pod: &Pod) {
+    if matches!(role(pod), Ok(Role::Replica)) {
+        log(Level::Info, "the pod that was taken over from is gone; its replica takes over");
+        tidy(order(pod, &["REPLICAOF", "NO", "ONE"]), "taking over");
+    }
+}
+
+/// A command that is answered with `OK`, or is refused.
+fn order(pod: &Pod, words: &[&str]) -> Result<(), Error> {
+    match cache::command(pod.into(), words, ANSWER_WITHIN)? {
+        Reply::Status(_) => Ok(()),
+        Reply::Error(refusal) => Err(Error::EngineError(format!("{} failed: {refusal}", words[0]))),
+        other => Err(Error::EngineError(format!("{} was answered with {other:?}", words[0]))),
+    }
+}
+
+/// A cache in the embedder's words.
+fn report(info: PodInfo, finding: Option<&Finding>, adopted: bool) -> Result<Cache, Error> {
+    let answers = finding.is_some_and(|finding| finding.ready);
+    let state = match seen(&info) {
+        PodSeen::Running if answers => CacheState::Available,
+        PodSeen::Running | PodSeen::Pending | PodSeen::Staging => CacheState::Starting,
+        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => CacheState::Stopped,
+    };
+    let about = About::from(info);
+    Ok(Cache {
+        engine: cache::engine_of(cache::kind(&about)?),
+        version: about.label(VERSION_LABEL).map(str::to_owned),
+        state,
+        endpoint: finding.and_then(|finding| finding.endpoint.clone()),
+        adopted,
+        handle: about.handle,
+        key: about.key,
+    })
+}
+
+fn report_all(pods: &[Pod]) -> Vec<Cache> {
+    let infos: Vec<PodInfo> = pods.iter().map(Pod::info).collect();
+    let followed: Vec<&str> = infos.iter().map(|info| info.uid.as_str()).collect();
+    let mut shown = Vec::new();
+    for (pod, info) in pods.iter().zip(&infos) {
+        // Of two the one that is taken over from is the cache, for as long as it is there.
+        if follows(info).is_some_and(|uid| followed.contains(&uid.as_str())) {
+            continue;
+        }
+        match cache::kind(&info.clone().into()) {
+            Ok(kind) => shown.push((pod, info, kind)),
+            Err(_) => log(Level::Warn, &format!("pod {} carries no engine's name; left out", info.name)),
+        }
+    }
+    let targets: Vec<_> = shown.iter().map(|(pod, _, kind)| (Target::Pod(pod), ready_check(*kind))).collect();
+    let found = probes::check_now(&targets, LISTING_WITHIN);
+    let reports =
+        shown.iter().enumerate().map(|(at, (_, info, _))| report((*info).clone(), found.get(at), true));
+    reports.filter_map(Result::ok).collect()
+}
+
+/// Every cache of this instance.
+pub fn all() -> Result<Vec<Cache>, Error> {
+    Ok(report_all(&kube::pods()?))
+}
+
+/// The cache as it is now.
+pub fn look(operation: &Operation, key: &CacheKey) -> Result<Option<Cache>, Error> {
+    let Found { first, second } = find(operation, key)?;
+    let pods: Vec<Pod> = first.into_iter().chain(second).collect();
+    Ok(report_all(&pods).pop())
+}
+
+/// The pod of a cache whose engine runs.
+pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
+    let Found { first, second } = find(operation, key)?;
+    let runs = |pod: &Pod| seen(&pod.info()) == PodSeen::Running;
+    match (first, second) {
+        (None, _) => Err(no_such_cache(key)),
+        (Some(first), _) if runs(&first) => Ok(first),
+        (_, Some(second)) if runs(&second) => Ok(second),
+        _ => Err(not_running(key)),
+    }
+}
+
+/// Wait until its engine answers, and report it as it then is.
+fn ready(pod: &Pod, adopted: bool) -> Result<Cache, Error> {
+    let info = pod.wait_running(RUNNING_WITHIN)?;
+    let kind = cache::kind(&info.clone().into())?;
+    let endpoint: Endpoint = probes::wait_ready(&Target::Pod(pod), ready_check(kind), READY_WITHIN)?;
+    report(info, Some(&Finding { ready: true, endpoint: Some(endpoint) }), adopted)
+}
+
+/// Bring a cache to running and answering.
+pub fn ensure<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    image: &str,
+    restore: Option<&Restore>,
+    claims: bool,
+) -> Result<Cache, Error> {
+    let found = settled(find(operation, &spec.key)?)?;
+    if let (Some(pod), None) = (&found, restore) {
+        cache::check_same(spec, &about(pod))?;
+    }
+    let plan = Plan {
+        image: image.to_owned(),
+        scheduling: kube::scheduling_for(&spec.tags),
+        on_claim: claims && S::IN_PODS == InPods::Kept && cache::kind_of(spec.engine).keeps_data(),
+        follows: None,
+        turn: 0,
+    };
+    let (mut unfinished, mut kept) = (None, false);
+    match (steps::ensure_pod(found.as_ref().map(|pod| seen(&pod.info())), restore.map(|r| r.replace)), found)
+    {
+        (steps::EnsurePod::Refuse(why), _) => return Err(refuse(&spec.key, why)),
+        (steps::EnsurePod::Create, _) | (_, None) => {}
+        (steps::EnsurePod::Adopt, Some(pod)) => match ready(&pod, true) {
+            // It never will; what keeps it may be mended by now, and shows again if it is not.
+            Err(Error::EngineError(words)) if seen(&pod.refresh()?) != PodSeen::Running => {
+                log(
+                    Level::Info,
+                    &format!("making it anew, since the pod that is there does not run: {words}"),
+                );
+                pod.delete(SHORT_GRACE)?;
+            }
+            other => return other.map_err(of_another_object),
+        },
+        (steps::EnsurePod::Replace, Some(pod)) => {
+            let info = pod.info();
+            if seen(&info) == PodSeen::Ended && !is_on_claim(&info.clone().into()) {
+                let why = info.message.clone().unwrap_or_default();
+                log(Level::Warn, &format!("its data ended with its pod, which was on no claim: {why}"));
+            }
+            kept = restore.is_none() && seen(&info) != PodSeen::Staging && is_on_claim(&info.clone().into());
+            unfinished = (seen(&info) == PodSeen::Staging).then(|| info.operation.clone());
+            pod.delete(S::GRACE)?;
+        }
+        (steps::EnsurePod::EndAndReplace, Some(pod)) => end::<S>(&pod)?,
+    }
+    let restored =
+        restore.map(|restore| Restored { snapshot: &restore.snapshot, replace: restore.replace, unfinished });
+    create::<S>(operation, spec, &plan, restored.as_ref())
+        .map(|cache| Cache { adopted: kept, ..cache })
+        .map_err(of_another_object)
+}
+
+/// What a new pod is to be, apart from what was asked for.
+struct Plan {
+    image: String,
+    scheduling: Scheduling,
+    on_claim: bool,
+    /// The uid of the pod that it takes over from.
+    follows: Option<String>,
+    /// Which of the cache's two names it gets.
+    turn: u8,
+}
+
+impl Plan {
+    /// For the pod that comes after this one.
+    fn after(info: &PodInfo) -> Self {
+        Self {
+            image: info.image.clone(),
+            scheduling: info.scheduling.clone(),
+            on_claim: is_on_claim(&info.clone().into()),
+            follows: None,
+            turn: names::pod_turn(&info.name),
+        }
+    }
+}
+
+/// Make a cache where there is no pod, and leave no pod if that fails.
+fn create<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    plan: &Plan,
+    restored: Option<&Restored>,
+) -> Result<Cache, Error> {
+    let claim = if plan.on_claim { Some(data_claim(operation, &spec.key)?) } else { None };
+    let made = create_on::<S>(operation, spec, plan, claim.as_ref(), restored);
+    if let (Err(_), Some(claim)) = (&made, &claim) {
+        // Its very first start failed: nobody's data can be on it.
+        if claim.info().operation == operation.id {
+            tidy(claim.delete(), "deleting the new claim");
+        }
+    }
+    made
+}
+
+fn create_on<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    plan: &Plan,
+    claim: Option<&Claim>,
+    restored: Option<&Restored>,
+) -> Result<Cache, Error> {
+    let pod = create_pod::<S>(operation, spec, plan, claim, restored.is_some())?;
+    let mut before = None;
+    let made = (|| {
+        if let Some(restored) = restored {
+            pod.wait_staging(RUNNING_WITHIN)?;
+            before = stage::<S>(operation, &spec.key, &pod, claim, restored)?;
+            pod.release()?;
+        }
+        let cache = ready(&pod, false)?;
+        // What it started from has been read.
+        if restored.is_some() && claim.is_some() {
+            S::loaded((&pod).into())?;
+        }
+        Ok(cache)
+    })();
+    if made.is_err() {
+        tidy(pod.delete(SHORT_GRACE), "deleting the pod that failed to start");
+        if let Some(before) = before {
+            let again = put_back::<S>(operation, spec, plan, claim, before);
+            tidy(again, "having back the dataset that was there before");
+        }
+    }
+    made
+}
+
+/// Put a snapshot in place, before the server starts. Returns what this took the place of.
+fn stage<S: Storage>(
+    operation: &Operation,
+    key: &CacheKey,
+    pod: &Pod,
+    claim: Option<&Claim>,
+    restored: &Restored,
+) -> Result<Option<S::Before>, Error> {
+    let staging = Staging {
+        operation,
+        key,
+        server: pod.into(),
+        disk: claim.map(Disk::Claim),
+        restored: Some(restored),
+    };
+    match claim {
+        Some(_) => S::stage(&staging),
+        None => volatile::put_snapshot(&staging).map(|()| None),
+    }
+}
+
+/// Undo what `stage` did to a claim, from a pod that is made for nothing else.
+fn put_back<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    plan: &Plan,
+    claim: Option<&Claim>,
+    before: S::Before,
+) -> Result<(), Error> {
+    let pod = create_pod::<S>(operation, spec, plan, claim, true)?;
+    let put = pod.wait_staging(RUNNING_WITHIN).and_then(|_| S::unstage((&pod).into(), before));
+    tidy(pod.delete(SHORT_GRACE), "deleting the pod that put the dataset back");
+    put
+}
+
+fn create_pod<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    plan: &Plan,
+    claim: Option<&Claim>,
+    staged: bool,
+) -> Result<Pod, Error> {
+    let kind = cache::kind_of(spec.engine);
+    let mut labels = cache::labels(spec, kind.keeps_data().then_some(DATA));
+    labels.extend(claim.map(|claim| (CLAIM_LABEL.to_owned(), claim.info().name)));
+    labels.extend(plan.follows.iter().map(|uid| (FOLLOWS_LABEL.to_owned(), uid.clone())));
+    let options = if claim.is_some() { S::OPTIONS } else { IN_POD_OPTIONS };
+    let wanted = PodSpec {
+        name: names::pod(&operation.instance, &spec.key.scope, &spec.key.id, plan.turn),
+        image: plan.image.clone(),
+        command: kind.command(DATA, options),
+        labels,
+        scheduling: plan.scheduling.clone(),
+        port: kind.port(),
+        stop_grace: S::GRACE,
+        staged,
+    };
+    match kube::create(&wanted, &claim.map_or(Data::EmptyDir, Data::Claim)) {
+        // The reply may be lost where the deed was done; only our own mark proves that it was ours.
+        Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => {
+            match kube::find(&wanted.name)? {
+                Some(pod) if pod.info().operation == operation.id => Ok(pod),
+                _ => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
+/// The cache's claim, made if there is none.
+fn data_claim(operation: &Operation, key: &CacheKey) -> Result<Claim, Error> {
+    let name = names::claim(&key.scope, &key.id);
+    if let Some(claim) = kube::find_claim(&name)? {
+        return Ok(claim);
+    }
+    match kube::create_claim(&name) {
+        Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => {
+            match kube::find_claim(&name)? {
+                Some(claim) if claim.info().operation == operation.id => Ok(claim),
+                _ => Err(error),
+            }
+        }
+        other => other,
+    }
+}
+
+/// Restart its engine.
+pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache, Error> {
+    let Some(pod) = settled(find(operation, key)?)? else { return Err(no_such_cache(key)) };
+    let info = pod.info();
+    let spec = cache::spec_of(&info.clone().into())?;
+    let keeps_data = cache::kind_of(spec.engine).keeps_data();
+    let plan = Plan::after(&info);
+    let rebooted = match steps::reboot_pod(seen(&info), plan.on_claim) {
+        steps::RebootPod::Refuse(why) => return Err(refuse(key, why)),
+        steps::RebootPod::NoCache => return Err(no_such_cache(key)),
+        steps::RebootPod::CreateAgain => {
+            pod.delete(S::GRACE)?;
+            create::<S>(operation, &spec, &plan, None)
+        }
+        steps::RebootPod::SettleAndCreateAgain => {
+            if keeps_data {
+                S::before_reboot((&pod).into())?;
+            }
+            pod.delete(S::GRACE)?;
+            create::<S>(operation, &spec, &plan, None)
+        }
+        steps::RebootPod::HandOver if keeps_data && S::IN_PODS != InPods::Emptied => {
+            hand_over::<S>(operation, &spec, plan, &pod)
+        }
+        steps::RebootPod::HandOver => {
+            pod.delete(SHORT_GRACE)?;
+            create::<S>(operation, &spec, &plan, None)
+        }
+    };
+    rebooted.map(|cache| Cache { adopted: true, ..cache }).map_err(of_another_object)
+}
+
+/// Have a new pod take over from one whose data would end with it.
+fn hand_over<S: Storage>(
+    operation: &Operation,
+    spec: &CacheSpec,
+    plan: Plan,
+    old: &Pod,
+) -> Result<Cache, Error> {
+    let info = old.info();
+    let Some(address) = info.address.clone() else {
+        return Err(Error::Unavailable(format!("pod {} has no address now", info.name)));
+    };
+    let (uid, port) = (info.uid.clone(), info.port.to_string());
+    let plan = Plan { follows: Some(uid), turn: 1 - plan.turn, ..plan };
+    let new = create_pod::<S>(operation, spec, &plan, None, false)?;
+    let mut synced = false;
+    let taken = (|| {
+        let cache = ready(&new, true)?;
+        order(&new, &["REPLICAOF", &address, &port])?;
+        probes::wait_ready(&Target::Pod(&new), Check::RedisInSync, SYNC_WITHIN)?;
+        synced = true;
+        let Some(Endpoint { address, port }) = &cache.endpoint else {
+            return Err(Error::Unavailable("the new pod has no address".to_owned()));
+        };
+        let (port, limit) = (port.to_string(), FAILOVER_WITHIN.to_string());
+        order(old, &["FAILOVER", "TO", address, &port, "TIMEOUT", &limit])?;
+        probes::wait_ready(&Target::Pod(&new), Check::RedisPrimary, FAILOVER_WITHIN + ANSWER_WITHIN)?;
+        Ok(cache)
+    })();
+    // Until its address is returned nobody writes to the new one, so the old one has everything as long as it is
+    // there, whatever part it plays; what cannot be deleted now is so by the next operation.
+    let cache = match taken {
+        Ok(cache) => cache,
+        Err(_) if synced && (has_ended(old) || matches!(role(old), Ok(Role::Replica))) => {
+            take_charge(&new);
+            ready(&new, true)?
+        }
+        Err(error) => {
+            call_off(old);
+            tidy(new.delete(SHORT_GRACE), "deleting the pod that was to take over");
+            return Err(error);
+        }
+    };
+    tidy(old.delete(SHORT_GRACE), "deleting the pod that was taken over from");
+    Ok(cache)
+}
+
+/// Whether a pod's engine is gone for good.
+fn has_ended(pod: &Pod) -> bool {
+    match pod.refresh() {
+        Ok(info) => matches!(seen(&info), PodSeen::Ended | PodSeen::Terminating),
+        Err(error) => matches!(error, Error::NotFound(_)),
+    }
+}
+
+/// Call off a hand-over that may be under way.
+fn call_off(old: &Pod) {
+    match cache::command(old.into(), &["FAILOVER", "ABORT"], ANSWER_WITHIN) {
+        // Where none is under way, that is what it says.
+        Ok(_) => {}
+        Err(error) => log(Level::Warn, &format!("calling off the hand-over: {error:?}")),
+    }
+}
+
+/// Stop its engine and delete its pod.
+pub fn stop<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<bool, Error> {
+    let Found { first: Some(first), second } = find(operation, key)? else { return Ok(false) };
+    // What is not on a claim ends here anyhow, so it does not matter which one has it.
+    if let Some(second) = second {
+        second.delete(SHORT_GRACE)?;
+    }
+    end::<S>(&first).map(|()| true)
+}
+
+/// End a pod, its data safe first where there is a server to ask.
+fn end<S: Storage>(pod: &Pod) -> Result<(), Error> {
+    let info = pod.info();
+    let about = About::from(info.clone());
+    if seen(&info) == PodSeen::Running && cache::kind(&about)?.keeps_data() {
+        S::before_stop(Server::from(pod))?;
+    }
+    pod.delete(if is_on_claim(&about) { S::GRACE } else { SHORT_GRACE })
+}
+
+/// Delete the claim of a cache that has no pod. False if there is none.
+pub fn remove_data(key: &CacheKey) -> Result<bool, Error> {
+    match kube::find_claim(&names::claim(&key.scope, &key.id))? {
+        None => Ok(false),
+        Some(claim) => claim.delete().map(|()| true),
+    }
+}
+
+/// End and delete what dead owners left.
+pub fn reap<S: Storage>() -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    for pod in kube::stale()? {
+        let name = pod.info().name;
+        match end::<S>(&pod) {
+            Ok(()) => removed.push(name),
+            // Its owner may have come back; the others are still to be looked at.
+            Err(error) => log(Level::Warn, &format!("{name} was left: {error:?}")),
+        }
+    }
+    Ok(removed)
+}
