@@ -79,7 +79,10 @@ pub(super) fn set_up(layout: &Layout) -> Result<Outcome> {
     }
     clear_leftovers(layout);
     let scratch = Scratch::below(&layout.programs, "build")?;
-    report::note("kubernetes", &format!("building {VERSION} of Debian's source, once; about 10 minutes"));
+    report::note(
+        "kubernetes",
+        &format!("building {VERSION} of Debian's source, once; 10 minutes if nothing else runs"),
+    );
     debian::install(&BUILD_PACKAGES)?;
     let tree = source(scratch.path())?;
     renew_stale(&tree, scratch.path())?;
@@ -221,6 +224,9 @@ fn compile(tree: &Path, scratch: &Path) -> Result<()> {
     std::os::unix::fs::symlink("../../..", modules.join("kubernetes"))
         .context("cannot lay out the source")?;
 
+    let temporary = scratch.join("tmp");
+    fs::create_dir(&temporary).context("cannot lay out the source")?;
+
     let search = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(PathBuf::from(GO)).chain(std::env::split_paths(&search));
     let search = std::env::join_paths(folders).context("a folder on PATH has a colon")?;
@@ -230,7 +236,8 @@ fn compile(tree: &Path, scratch: &Path) -> Result<()> {
     let mut make = process::command("nice");
     make.args(["-n", "5", "make"]).arg(format!("WHAT={}", what.join(" "))).current_dir(tree);
     make.env("PATH", search).env("GOPATH", path).env("CGO_ENABLED", "0").env("GOPROXY", "off");
-    make.env("HOME", scratch.join("home")).env("GOCACHE", scratch.join("go-cache"));
+    // A build that is interrupted leaves nothing outside of its folder.
+    make.env("HOME", scratch.join("home")).env("GOCACHE", scratch.join("go-cache")).env("TMPDIR", temporary);
     // Without tables for debuggers they are half as large.
     make.env("GOLDFLAGS", "-s -w").env_remove("GO111MODULE").env_remove("GOFLAGS").env_remove("GOROOT");
     // There is no git history to take these from.
