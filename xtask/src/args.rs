@@ -1,11 +1,13 @@
 //! The command line of xtask: what may be written, and what each command says about itself.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use lexopt::prelude::*;
 
 use crate::cluster::Part;
+use crate::suites::Named;
 
 /// What xtask is asked to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub(crate) enum Task {
     Demo,
     Test {
         skip: Vec<String>,
+        /// A cluster for the suites that need one, in place of our own.
+        cluster: Option<Named>,
     },
     Conformance {
         arguments: Vec<OsString>,
@@ -99,12 +103,15 @@ cache, checks each result, and removes everything again. Fails if any check does
     About {
         name: "test",
         line: "Run every test: what cannot run fails, unless skipped by name",
-        usage: "test [--skip NAME]...",
+        usage: "test [--skip NAME]... [--kubeconfig FILE --context NAME]",
         text: "\
 Runs all suites one after another, the later ones also when an earlier one failed, and ends with what
 passed, failed and was skipped. An engine or a tool that is missing and cannot be set up is a failure.
 
-  --skip NAME    Leave a suite out; may be repeated",
+  --skip NAME          Leave a suite out; may be repeated. `kube` leaves out all that need a cluster
+  --kubeconfig FILE    With --context: use that cluster, in namespaces of the tests' own, in place of the one
+  --context NAME       that `cluster up` brings up. Nobody's current context is ever used
+KUBE_TEST_STORAGE_CLASS names the storage class of that cluster (default: hostpath).",
     },
     About {
         name: "conformance",
@@ -176,6 +183,7 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>, suites: &[&st
 fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Task> {
     let mut debug = false;
     let mut skip = Vec::new();
+    let (mut kubeconfig, mut chosen) = (None, None);
     while let Some(argument) = parser.next().map_err(usage)? {
         match (about.name, argument) {
             (_, Short('h') | Long("help")) => return Ok(Task::Help(help(about, suites))),
@@ -189,10 +197,18 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
                 }
                 skip.push(name);
             }
+            ("test", Long("kubeconfig")) => {
+                let file = PathBuf::from(parser.value().map_err(usage)?);
+                // Tests run in another folder.
+                kubeconfig = Some(std::path::absolute(&file).unwrap_or(file));
+            }
+            ("test", Long("context")) => {
+                chosen = Some(parser.value().map_err(usage)?.to_string_lossy().into_owned());
+            }
             (name, argument) => {
                 let valid = match name {
                     "build" => "--debug, --help",
-                    "test" => "--skip NAME, --help",
+                    "test" => "--skip NAME, --kubeconfig FILE, --context NAME, --help",
                     _ => "--help",
                 };
                 return Err(refused(&argument, &format!("for `{name}`"), valid));
@@ -203,8 +219,17 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
         "setup" => Task::Setup,
         "build" => Task::Build { debug },
         "demo" => Task::Demo,
-        _ => Task::Test { skip },
+        _ => Task::Test { skip, cluster: named(kubeconfig, chosen)? },
     })
+}
+
+/// The file and the context are of use together only.
+fn named(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Option<Named>> {
+    match (kubeconfig, context) {
+        (None, None) => Ok(None),
+        (Some(kubeconfig), Some(context)) => Ok(Some(Named { kubeconfig, context })),
+        _ => Err(Usage("--kubeconfig and --context name a cluster together".to_owned()).into()),
+    }
 }
 
 /// A verb, and for one of them an object.
@@ -303,7 +328,10 @@ mod tests {
     #[test]
     fn commands_are_read() -> Result<()> {
         assert_eq!(read("build --debug")?, Task::Build { debug: true });
-        assert_eq!(read("test --skip docker")?, Task::Test { skip: vec!["docker".into()] });
+        assert_eq!(read("test --skip docker")?, Task::Test { skip: vec!["docker".into()], cluster: None });
+        let named = Named { kubeconfig: "/k".into(), context: "kind".into() };
+        let all = Task::Test { skip: vec![], cluster: Some(named) };
+        assert_eq!(read("test --kubeconfig /k --context kind")?, all);
         let arguments = vec!["--backend".into(), "memory".into()];
         assert_eq!(read("conformance --backend memory")?, Task::Conformance { arguments });
         assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
@@ -320,6 +348,7 @@ mod tests {
     fn what_is_wrong_is_named_with_what_is_valid() {
         assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench, fuzz, cluster"));
         assert!(refusal("test --skip dokcer").contains("format, docker"));
+        assert!(refusal("test --context kind").contains("together"));
         assert!(refusal("setup --quick").contains("`--quick`"));
         assert!(refusal("cluster").contains("up, down, status"));
         assert!(refusal("cluster restart").contains("restart kubelet"));

@@ -28,6 +28,9 @@ use crate::setup::{self, debian};
 use daemon::Daemon;
 use layout::Layout;
 
+/// The storage class that claims get a folder from.
+pub(crate) const STORAGE_CLASS: &str = "hostpath";
+
 /// How long a program may take to end when it is to be started again.
 const RESTART: Duration = Duration::from_secs(30);
 
@@ -70,15 +73,25 @@ impl Cluster {
             context: layout::NAME,
         }
     }
+}
 
-    /// Hands a program the cluster, under the names that tests look for.
-    #[allow(dead_code, reason = "no suite runs on a cluster yet")]
-    pub(crate) fn hand_over(&self, command: &mut Command) {
-        command
-            .env("KUBE_TEST_KUBECONFIG", &self.kubeconfig)
-            .env("KUBE_TEST_CONTEXT", self.context)
-            .env("KUBE_TEST_RESTRICTED", &self.restricted);
+/// Hands a program the cluster, under the names that tests look for, and how its parts are restarted.
+pub(crate) fn hand_over(context: &Context, command: &mut Command) {
+    let cluster = Cluster::of(&Layout::of(context));
+    command
+        .env("KUBE_TEST_KUBECONFIG", &cluster.kubeconfig)
+        .env("KUBE_TEST_CONTEXT", cluster.context)
+        .env("KUBE_TEST_RESTRICTED", &cluster.restricted);
+    if let Ok(this) = std::env::current_exe() {
+        command.env("KUBE_TEST_RESTART", format!("{} cluster restart", this.display()));
     }
+}
+
+/// Whether all of it is up.
+pub(crate) fn is_up(context: &Context) -> bool {
+    let layout = Layout::of(context);
+    let running = daemons().into_iter().all(|name| Daemon::new(&layout, name).running().is_some());
+    running && api::ready(&layout) && api::kubelet_ready() && api::node_ready(&layout)
 }
 
 /// Brings up what is not up, and waits until pods can be made.

@@ -60,7 +60,7 @@ fn run() -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Demo => demo::run(&context),
-        Task::Test { skip } => suites::run(&context, &skip),
+        Task::Test { skip, cluster } => suites::run(&context, &skip, cluster.as_ref()),
         Task::Conformance { arguments } => programs::conformance(&context, &arguments),
         Task::Bench { arguments } => programs::bench(&context, &arguments),
         Task::Fuzz { arguments } => programs::fuzz(&context, &arguments),

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::build;
+use crate::cluster;
 use crate::context::{Context, Profile};
 use crate::process;
 use crate::setup;
@@ -15,12 +16,15 @@ use crate::setup;
 pub(crate) fn conformance(context: &Context, arguments: &[OsString]) -> Result<ExitCode> {
     let tools = setup::policy_tools(context)?;
     // A backend in memory asks for no engine.
-    if wants_docker(arguments) {
+    if wants(arguments, "docker") {
         setup::engines(context)?;
     }
     build::policy(context, &tools)?;
     build::python_policy(context, &setup::python_tools(context)?)?;
     let program = build::for_tests(context, "conformance")?;
+    if wants(arguments, "kube") && !names_cluster(arguments) {
+        cluster::up(context)?;
+    }
     hand_on(context, Profile::Debug, &program, arguments)
 }
 
@@ -33,6 +37,9 @@ pub(crate) fn bench(context: &Context, arguments: &[OsString]) -> Result<ExitCod
     // The neighbours of some of what is measured.
     build::test_policies(context, &tools)?;
     let program = build::for_bench(context)?;
+    if wants(arguments, "kube") && !names_cluster(arguments) {
+        cluster::up(context)?;
+    }
     hand_on(context, Profile::Release, &program, arguments)
 }
 
@@ -48,6 +55,9 @@ pub(crate) fn fuzz(context: &Context, arguments: &[OsString]) -> Result<ExitCode
 fn hand_on(context: &Context, profile: Profile, program: &Path, arguments: &[OsString]) -> Result<ExitCode> {
     let mut command = process::command(program);
     context.hand_over(&mut command, profile);
+    if !names_cluster(arguments) {
+        cluster::hand_over(context, &mut command);
+    }
     let status = command.args(arguments).status();
     let status = status.with_context(|| format!("cannot start {}", program.display()))?;
     // A program that a signal ended has no code.
@@ -55,13 +65,18 @@ fn hand_on(context: &Context, profile: Profile, program: &Path, arguments: &[OsS
     Ok(ExitCode::from(code))
 }
 
-/// Whether the runner is going to need an engine: in memory is what it takes when nothing is said.
-fn wants_docker(arguments: &[OsString]) -> bool {
+/// Whether the program is going to need that backend: in memory is what the runner takes when nothing is said.
+fn wants(arguments: &[OsString], backend: &str) -> bool {
     let words: Vec<_> = arguments.iter().map(|word| word.to_string_lossy()).collect();
-    let docker = words.iter().any(|word| word == "--backend=docker")
-        || words.windows(2).any(|pair| pair[0] == "--backend" && pair[1] == "docker");
+    let named = words.iter().any(|word| word.strip_prefix("--backend=") == Some(backend))
+        || words.windows(2).any(|pair| pair[0] == "--backend" && pair[1] == backend);
     let help = words.iter().any(|word| word == "--help" || word == "-h");
-    docker && !help
+    named && !help
+}
+
+/// Whether a cluster of the caller's is named.
+fn names_cluster(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|word| word.to_string_lossy().starts_with("--kubeconfig"))
 }
 
 #[cfg(test)]
@@ -73,12 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn only_a_run_on_docker_wants_docker() {
-        assert!(wants_docker(&words("--backend docker")));
-        assert!(wants_docker(&words("--policy x.wasm --backend=docker")));
-        assert!(!wants_docker(&words("")));
-        assert!(!wants_docker(&words("--policy docker")));
-        assert!(!wants_docker(&words("--backend memory --policy x.wasm")));
-        assert!(!wants_docker(&words("--backend=memory")));
+    fn only_a_run_on_a_backend_wants_it() {
+        assert!(wants(&words("--backend docker"), "docker"));
+        assert!(wants(&words("--policy x.wasm --backend=kube"), "kube"));
+        assert!(!wants(&words(""), "docker"));
+        assert!(!wants(&words("--policy docker"), "docker"));
+        assert!(!wants(&words("--backend memory --policy x.wasm"), "docker"));
+        assert!(!wants(&words("--backend=memory"), "docker"));
+        assert!(names_cluster(&words("--backend kube --kubeconfig=/k --context a")));
+        assert!(!names_cluster(&words("--backend kube")));
     }
 }

@@ -2,14 +2,14 @@
 
 mod files;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
 use crate::context::{Context, EXAMPLE, POLICIES, Profile};
-use crate::{build, process, report, setup};
+use crate::{build, cluster, process, report, setup};
 
 /// What a suite needs before it can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,16 +18,31 @@ enum Need {
     Policy,
     /// A Docker Engine with the images.
     Engine,
+    /// A Kubernetes: the one that was named, else one of our own.
+    Cluster,
+}
+
+/// Somebody's cluster, named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) kubeconfig: PathBuf,
+    pub(crate) context: String,
+}
+
+/// What the suites run on.
+struct Ground<'a> {
+    context: &'a Context,
+    named: Option<&'a Named>,
 }
 
 struct Suite {
     name: &'static str,
     needs: &'static [Need],
-    run: fn(&Context) -> Result<()>,
+    run: fn(&Ground) -> Result<()>,
 }
 
 /// All suites. Cheap ones come first: what they find should not have to wait.
-const SUITES: [Suite; 10] = [
+const SUITES: [Suite; 13] = [
     Suite { name: "format", needs: &[], run: format },
     Suite { name: "clippy", needs: &[], run: clippy },
     Suite { name: "docs", needs: &[], run: docs },
@@ -38,7 +53,25 @@ const SUITES: [Suite; 10] = [
     Suite { name: "conformance-memory", needs: &[Need::Policy], run: conformance_memory },
     Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
     Suite { name: "conformance-python", needs: &[Need::Policy, Need::Engine], run: conformance_python },
+    Suite { name: "kube", needs: &[Need::Policy, Need::Cluster], run: kube },
+    Suite { name: "kube-own", needs: &[Need::Policy, Need::Cluster], run: kube_own },
+    Suite { name: "conformance-kube", needs: &[Need::Policy, Need::Cluster], run: conformance_kube },
 ];
+
+impl Ground<'_> {
+    /// Hands a program the cluster, under the names that tests look for.
+    fn hand_over_cluster(&self, command: &mut Command) {
+        match self.named {
+            Some(Named { kubeconfig, context }) => {
+                command.env("KUBE_TEST_KUBECONFIG", kubeconfig).env("KUBE_TEST_CONTEXT", context);
+            }
+            None => cluster::hand_over(self.context, command),
+        }
+    }
+}
+
+/// `--skip` of this leaves out all that needs a cluster.
+const KUBE: &str = "kube";
 
 /// The names that `--skip` takes.
 pub(crate) fn names() -> Vec<&'static str> {
@@ -63,13 +96,20 @@ impl Verdict {
 }
 
 /// Runs all suites but those skipped by name. Fails if any did.
-pub(crate) fn run(context: &Context, skip: &[String]) -> Result<ExitCode> {
-    let skipped = |suite: &Suite| skip.iter().any(|name| name == suite.name);
+pub(crate) fn run(context: &Context, skip: &[String], named: Option<&Named>) -> Result<ExitCode> {
+    let skipped = |suite: &Suite| {
+        let is = |name: &String| name == suite.name || name == KUBE && suite.needs.contains(&Need::Cluster);
+        skip.iter().any(is)
+    };
     let needed = |need: Need| SUITES.iter().any(|suite| !skipped(suite) && suite.needs.contains(&need));
 
     report::heading("set-up");
     let policy = if needed(Need::Policy) { set_up_policy(context) } else { Ok(()) };
     let engine = if needed(Need::Engine) { setup::engines(context) } else { Ok(()) };
+    let ground = Ground { context, named };
+    // One that was up before stays so.
+    let was_up = named.is_some() || cluster::is_up(context);
+    let cluster = if needed(Need::Cluster) { set_up_cluster(&ground) } else { Ok(()) };
 
     let mut results = Vec::new();
     for suite in &SUITES {
@@ -82,9 +122,10 @@ pub(crate) fn run(context: &Context, skip: &[String]) -> Result<ExitCode> {
         let lacking = suite.needs.iter().find_map(|need| match need {
             Need::Policy => policy.as_ref().err().map(|error| anyhow!("no policy: {error:#}")),
             Need::Engine => engine.as_ref().err().map(|error| anyhow!("no engine: {error:#}")),
+            Need::Cluster => cluster.as_ref().err().map(|error| anyhow!("no cluster: {error:#}")),
         });
         // What could not be set up fails here: a test that did not run has not passed.
-        let result = lacking.map_or_else(|| (suite.run)(context), Err);
+        let result = lacking.map_or_else(|| (suite.run)(&ground), Err);
         let (verdict, why) = match result {
             Ok(()) => (Verdict::Passed, String::new()),
             Err(error) => (Verdict::Failed, format!("{error:#}")),
@@ -95,6 +136,9 @@ pub(crate) fn run(context: &Context, skip: &[String]) -> Result<ExitCode> {
         }
         eprintln!("{} {} in {}", suite.name, verdict.word(), report::duration(took));
         results.push((suite.name, verdict, took, why));
+    }
+    if needed(Need::Cluster) && !was_up {
+        cluster::down(context)?;
     }
     let count = |wanted| results.iter().filter(|(_, verdict, ..)| *verdict == wanted).count();
     println!("\n{}", summary(&results));
@@ -140,83 +184,125 @@ fn set_up_policy(context: &Context) -> Result<()> {
     result
 }
 
-fn format(context: &Context) -> Result<()> {
-    process::run(&mut context.cargo(&["fmt", "--all", "--", "--check"]))
+fn set_up_cluster(ground: &Ground) -> Result<()> {
+    let result = if ground.named.is_some() { Ok(()) } else { cluster::up(ground.context).map(drop) };
+    if let Err(error) = &result {
+        eprintln!("{error:#}");
+    }
+    result
 }
 
-fn clippy(context: &Context) -> Result<()> {
+fn format(ground: &Ground) -> Result<()> {
+    process::run(&mut ground.context.cargo(&["fmt", "--all", "--", "--check"]))
+}
+
+fn clippy(ground: &Ground) -> Result<()> {
+    let context = ground.context;
     let mut command = context.cargo(&["clippy", "--workspace", "--all-targets", "--all-features"]);
     process::run(command.args(["--", "-D", "warnings"]))
 }
 
 /// The documentation is whole, and its examples are true.
-fn docs(context: &Context) -> Result<()> {
+fn docs(ground: &Ground) -> Result<()> {
+    let context = ground.context;
     let mut command = context.cargo(&["doc", "--no-deps", "--workspace", "--all-features"]);
     process::run(command.env("RUSTDOCFLAGS", "-D warnings"))?;
     process::run(&mut test(context, &["--doc"]))
 }
 
-fn unit(context: &Context) -> Result<()> {
-    process::run(&mut test(context, &["--lib", "--bins"]))
+fn unit(ground: &Ground) -> Result<()> {
+    process::run(&mut test(ground.context, &["--lib", "--bins"]))
 }
 
-fn host(context: &Context) -> Result<()> {
-    integration(context, files::Kind::Host, &[])
+fn host(ground: &Ground) -> Result<()> {
+    integration(ground, files::Kind::Host, &[])
 }
 
 /// Briefly, and without optimisation: numbers that run over and broken assumptions are panics then.
-fn fuzz(context: &Context) -> Result<()> {
+fn fuzz(ground: &Ground) -> Result<()> {
+    let context = ground.context;
     let program = build::for_tests(context, "fuzz")?;
     let mut command = process::command(program);
     context.hand_over(&mut command, Profile::Debug);
     process::run(command.args(["--seconds", "10", "--calls", "1000000"]).current_dir(&context.root))
 }
 
-fn docker(context: &Context) -> Result<()> {
+fn docker(ground: &Ground) -> Result<()> {
     // More would fight for the engine, and be slower on a small machine.
-    integration(context, files::Kind::Docker, &["--", "--test-threads", "2"])
+    integration(ground, files::Kind::Docker, &["--", "--test-threads", "2"])
 }
 
-fn conformance_memory(context: &Context) -> Result<()> {
-    POLICIES.iter().try_for_each(|policy| conformance(context, "memory", policy))?;
+fn kube(ground: &Ground) -> Result<()> {
+    integration(ground, files::Kind::Kube, &["--", "--test-threads", "2"])
+}
+
+/// One at a time: what is restarted is everybody's.
+fn kube_own(ground: &Ground) -> Result<()> {
+    if let Some(named) = ground.named {
+        anyhow::bail!(
+            "the context {} is not a cluster whose parts xtask can restart; leave this out by --skip kube-own",
+            named.context
+        );
+    }
+    integration(ground, files::Kind::OwnKube, &["--", "--test-threads", "1"])
+}
+
+/// Each policy with its data on claims or in its pods, whichever it is made for; the default one both ways.
+fn conformance_kube(ground: &Ground) -> Result<()> {
+    let class =
+        std::env::var("KUBE_TEST_STORAGE_CLASS").unwrap_or_else(|_| cluster::STORAGE_CLASS.to_owned());
+    conformance(ground, &["--backend", "kube", "--storage-class", &class], POLICIES[0])?;
+    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "kube"], policy))
+}
+
+fn conformance_memory(ground: &Ground) -> Result<()> {
+    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "memory"], policy))?;
     // README promises that the policy which it shows conforms, in the environment that holds where none is named.
-    let component = context.test_policies().join(format!("{EXAMPLE}.wasm"));
-    judge(context, "memory", EXAMPLE, "--policy", &component)
+    let component = ground.context.test_policies().join(format!("{EXAMPLE}.wasm"));
+    judge(ground, &["--backend", "memory"], EXAMPLE, "--policy", &component)
 }
 
-fn conformance_docker(context: &Context) -> Result<()> {
-    POLICIES.iter().try_for_each(|policy| conformance(context, "docker", policy))
+fn conformance_docker(ground: &Ground) -> Result<()> {
+    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "docker"], policy))
 }
 
 /// A policy that is no Rust, on the same scenarios as the others. Compiling it for this machine takes a minute, so
 /// that it has a suite of its own.
-fn conformance_python(context: &Context) -> Result<()> {
+fn conformance_python(ground: &Ground) -> Result<()> {
+    let context = ground.context;
     build::python_policy(context, &setup::python_tools(context)?)?;
-    conformance(context, "docker", "python")
+    conformance(ground, &["--backend", "docker"], "python")
 }
 
-fn integration(context: &Context, kind: files::Kind, options: &[&str]) -> Result<()> {
+fn integration(ground: &Ground, kind: files::Kind, options: &[&str]) -> Result<()> {
+    let context = ground.context;
     let names = files::of_kind(&context.root, kind)?;
     let mut arguments = Vec::new();
     for name in &names {
         arguments.extend(["--test", name.as_str()]);
     }
     arguments.extend(options);
-    process::run(&mut test(context, &arguments))
+    let mut command = test(context, &arguments);
+    if matches!(kind, files::Kind::Kube | files::Kind::OwnKube) {
+        ground.hand_over_cluster(&mut command);
+    }
+    process::run(&mut command)
 }
 
 /// Holds a policy, in the environment that comes with it, to what it promises.
-fn conformance(context: &Context, backend: &str, policy: &str) -> Result<()> {
-    let environment = context.policies(Profile::Debug).join(format!("{policy}.toml"));
-    judge(context, backend, policy, "--env", &environment)
+fn conformance(ground: &Ground, on: &[&str], policy: &str) -> Result<()> {
+    let environment = ground.context.policies(Profile::Debug).join(format!("{policy}.toml"));
+    judge(ground, on, policy, "--env", &environment)
 }
 
-fn judge(context: &Context, backend: &str, name: &str, option: &str, file: &Path) -> Result<()> {
-    report::heading(&format!("{name} on {backend}"));
+fn judge(ground: &Ground, on: &[&str], name: &str, option: &str, file: &Path) -> Result<()> {
+    let context = ground.context;
+    report::heading(&format!("{name} on {}", on[1..].join(" ")));
     let program = build::for_tests(context, "conformance")?;
     let mut command = process::command(program);
     context.hand_over(&mut command, Profile::Debug);
-    command.args(["--backend", backend, option]).arg(file);
+    ground.hand_over_cluster(&mut command);
+    command.args(on).arg(option).arg(file);
     process::run(command.current_dir(&context.root))
 }
 

@@ -14,6 +14,10 @@ pub(super) enum Kind {
     Host,
     /// A Docker Engine.
     Docker,
+    /// A Kubernetes.
+    Kube,
+    /// The Kubernetes that xtask runs, whose parts can be restarted and which knows a user without any right.
+    OwnKube,
 }
 
 impl Kind {
@@ -21,6 +25,8 @@ impl Kind {
         match self {
             Self::Host => "host_",
             Self::Docker => "docker_",
+            Self::Kube => "kube_",
+            Self::OwnKube => "ownkube_",
         }
     }
 }
@@ -55,11 +61,13 @@ fn target(path: &Path) -> Option<String> {
 }
 
 fn kind(name: &str) -> Result<Kind> {
-    match [Kind::Host, Kind::Docker].into_iter().find(|kind| name.starts_with(kind.prefix())) {
+    let kinds = [Kind::Host, Kind::Docker, Kind::Kube, Kind::OwnKube];
+    match kinds.into_iter().find(|kind| name.starts_with(kind.prefix())) {
         Some(kind) => Ok(kind),
-        None => {
-            bail!("a name begins with host_ where no Docker Engine is needed, and with docker_ otherwise")
-        }
+        None => bail!(
+            "a name begins with what its tests need: host_ for nothing, docker_ for an engine, kube_ for a cluster, \
+             ownkube_ for the one that xtask runs"
+        ),
     }
 }
 
