@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::engine::ContainerEngine;
 use crate::engine::cluster::Cluster;
 #[cfg(feature = "kube")]
-use crate::engine::kube::KubeOptions;
+use crate::engine::kube::{KubeOptions, Pull, RestoreBy};
 use crate::environment::{DockerEnvironment, Environment, KubeEnvironment, Ports};
 use crate::error::{Error, InvalidInput};
 use crate::grants::Grants;
@@ -109,6 +109,10 @@ enum Parts {
     },
 }
 
+/// Makes what lets pods fetch files, for the embedder's base URL if one was configured.
+#[cfg(feature = "kube")]
+pub(crate) type MakePull = Box<dyn Fn(Option<&str>) -> Result<Pull, InvalidInput> + Send + Sync>;
+
 /// Describes a [`Runtime`]. Everything has a default.
 #[derive(Default)]
 pub struct RuntimeBuilder {
@@ -117,6 +121,9 @@ pub struct RuntimeBuilder {
     parts: Option<Parts>,
     #[cfg(feature = "kube")]
     kube: Option<KubeOptions>,
+    /// Gives pods the files they start from, in an embedder that can: from its base URL.
+    #[cfg(feature = "kube")]
+    pull: Option<MakePull>,
     driver: Option<Driver>,
     policy: Option<PolicySource>,
     instance: Option<String>,
@@ -171,6 +178,13 @@ impl RuntimeBuilder {
     #[cfg(feature = "kube")]
     pub fn kube(mut self, options: KubeOptions) -> Self {
         self.kube = Some(options);
+        self
+    }
+
+    /// What lets pods fetch the files that they start from, where the options ask for that.
+    #[cfg(feature = "kube")]
+    pub(crate) fn pull(mut self, make: MakePull) -> Self {
+        self.pull = Some(make);
         self
     }
 
@@ -336,7 +350,8 @@ impl RuntimeBuilder {
         match self.backend.unwrap_or_default() {
             #[cfg(feature = "kube")]
             Backend::Kube => {
-                find_cluster(self.environment.as_ref().map(|e| e.kube.clone()).unwrap_or_default()).await
+                let options = self.environment.as_ref().map(|e| e.kube.clone()).unwrap_or_default();
+                find_cluster(options, self.pull.as_ref()).await
             }
             other => find_engine(other).await,
         }
@@ -485,7 +500,7 @@ fn not_supplied(backend: Backend) -> Error {
 
 /// Finds the cluster. What does not work there shows here, not at the first cache.
 #[cfg(feature = "kube")]
-async fn find_cluster(options: KubeOptions) -> Result<Parts, Error> {
+async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<Parts, Error> {
     use crate::engine::EngineError;
     use crate::engine::kube::Kube;
 
@@ -495,7 +510,18 @@ async fn find_cluster(options: KubeOptions) -> Result<Parts, Error> {
         other => Error::Engine { message: other.to_string() },
     };
     let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
-    let cluster = Kube::connect(options).await.map_err(failed)?;
+    let pull = match (options.restore, pull) {
+        (Some(RestoreBy::Pull), Some(make)) => Some(make(options.self_url.as_deref())?),
+        (Some(RestoreBy::Pull), None) => {
+            let reason = "is pull, which takes an embedder that serves the files; use stream";
+            return Err(InvalidInput::new("kube.restore", reason).into());
+        }
+        (Some(RestoreBy::Stream) | None, _) => None,
+    };
+    let mut cluster = Kube::connect(options).await.map_err(failed)?;
+    if let Some(pull) = pull {
+        cluster = cluster.pulling(pull);
+    }
     let bytes = cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &new_secret()).await.map_err(failed)?;
     let secret = Secret::of_bytes(&bytes).ok_or_else(|| Error::Engine {
         message: format!(

@@ -48,6 +48,11 @@ pub enum RuntimeError {
     Operation(crate::Error),
 }
 
+/// Why a backend could not be begun with. The words are those of what was misconfigured.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct BackendInitError(#[from] pub crate::Error);
+
 impl From<crate::Error> for RuntimeError {
     fn from(error: crate::Error) -> Self {
         match error {
@@ -66,14 +71,20 @@ mod face {
     use std::path::Path;
     use std::time::Duration;
 
+    #[cfg(feature = "kube")]
+    use super::BackendInitError;
     use super::{CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
+    #[cfg(feature = "kube")]
+    use crate::InvalidInput;
+    #[cfg(feature = "kube")]
+    use crate::engine::kube::Pull;
     use crate::types::{Cache, CacheExec, CacheKey, CacheSpec, Engine, Restore};
     use crate::{Error, Runtime};
 
     /// How long the lease of an embedder lasts that does not renew it any more.
     const LEASE: Duration = Duration::from_secs(60);
 
-    /// Caches on Docker or Podman, behind fakecloud's own names.
+    /// Caches on Docker, Podman or Kubernetes, behind fakecloud's own names.
     ///
     /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`; without it the one that an embedder had which is gone, so
     /// that a restart finds its caches again at once, also after a crash. Two at once are two instances. Data
@@ -81,6 +92,10 @@ mod face {
     #[derive(Debug, Clone)]
     pub struct ElastiCacheRuntime {
         runtime: Runtime,
+        /// What pods may fetch, on Kubernetes.
+        pending: Option<PendingRdb>,
+        #[cfg(feature = "kube")]
+        pull: Option<Pull>,
     }
 
     impl ElastiCacheRuntime {
@@ -88,14 +103,8 @@ mod face {
         /// whichever is found; `None` where none answers or the policy cannot be used (the reason is logged).
         /// [`Runtime::builder`] gives the reason instead.
         pub fn new() -> Option<Self> {
-            let mut builder = Runtime::builder().lease(LEASE);
-            builder =
-                match std::env::var("FAKECLOUD_ELASTICACHE_INSTANCE").ok().filter(|name| !name.is_empty()) {
-                    Some(instance) => builder.instance(instance),
-                    None => builder.held_instance(),
-                };
-            match builder.build_blocking() {
-                Ok(runtime) => Some(Self { runtime }),
+            match resident().build_blocking() {
+                Ok(runtime) => Some(Self::from_runtime(runtime)),
                 Err(error) => {
                     tracing::warn!(%error, "caches are not available");
                     None
@@ -103,9 +112,53 @@ mod face {
             }
         }
 
+        /// As pods of the cluster around this process, or of the user's kubeconfig, in `FAKECLOUD_K8S_NAMESPACE`.
+        ///
+        /// Files that caches start from are streamed through the API server. With `FAKECLOUD_K8S_RESTORE=pull` the pod
+        /// fetches them instead, from `/_fakecloud/elasticache/_internal/rdb/{pod}` below `FAKECLOUD_K8S_SELF_URL`, or
+        /// at `POD_IP` and `server_port` without it: the embedder serves [`ElastiCacheRuntime::pending_rdb`] there, to
+        /// those whom [`ElastiCacheRuntime::admits_rdb`] admits. `internal_token` itself leaves this process never.
+        ///
+        /// # Errors
+        /// What is misconfigured, or why the cluster or the policy cannot be used. Docker is never taken instead.
+        #[cfg(feature = "kube")]
+        pub fn new_k8s(server_port: u16, internal_token: String) -> Result<Self, BackendInitError> {
+            let pending = PendingRdb::default();
+            let pod_ip = std::env::var("POD_IP").ok().filter(|address| !address.is_empty());
+            let (for_pods, token) = (pending.clone(), internal_token.clone());
+            let base = move |url: Option<&str>| match (url, &pod_ip) {
+                (Some(url), _) => Ok(url.to_owned()),
+                (None, Some(address)) => Ok(format!("http://{address}:{server_port}")),
+                (None, None) => {
+                    let reason = "is not set, nor is POD_IP; pods need it to fetch what they start from";
+                    Err(InvalidInput::new("FAKECLOUD_K8S_SELF_URL", reason))
+                }
+            };
+            let make = move |url: Option<&str>| Ok(Pull::new(base(url)?, &token, for_pods.clone()));
+            let runtime = resident()
+                .backend(crate::Backend::Kube)
+                .pull(Box::new(make))
+                .build_blocking()
+                .map_err(BackendInitError)?;
+            // Good for checking tokens, whether pods fetch or not.
+            let pull = Pull::new("", &internal_token, pending.clone());
+            Ok(Self { runtime, pending: Some(pending), pull: Some(pull) })
+        }
+
+        /// Whether a request for a pod's RDB file may be answered: whether `bearer` is that very pod's token.
+        #[cfg(feature = "kube")]
+        pub fn admits_rdb(&self, pod: &str, bearer: &str) -> bool {
+            self.pull.as_ref().is_some_and(|pull| pull.admits(pod, bearer))
+        }
+
         /// On a runtime that was put together by hand.
         pub fn from_runtime(runtime: Runtime) -> Self {
-            Self { runtime }
+            Self {
+                runtime,
+                pending: None,
+                #[cfg(feature = "kube")]
+                pull: None,
+            }
         }
 
         /// All that it can do.
@@ -113,19 +166,19 @@ mod face {
             &self.runtime
         }
 
-        /// `docker` or `podman`.
+        /// `docker`, `podman` or `kubernetes`.
         pub fn cli_name(&self) -> &str {
             self.runtime.engine_name()
         }
 
-        /// How clients reach the engine's host.
+        /// How clients reach the engine's host; empty on Kubernetes, where each pod has an address of its own.
         pub fn endpoint_host(&self) -> &str {
             self.runtime.endpoint_host()
         }
 
-        /// `None`: containers are given their RDB file, they fetch none.
+        /// What pods may fetch. `None` elsewhere: containers are given their RDB file, they fetch none.
         pub fn pending_rdb(&self) -> Option<PendingRdb> {
-            None
+            self.pending.clone()
         }
 
         /// Brings a redis to running and answering, from an RDB file if one is given.
@@ -253,6 +306,15 @@ mod face {
                 Ok(removed) => tracing::info!(?removed, "removed what dead owners left behind"),
                 Err(error) => tracing::warn!(%error, "dead owners' caches were not reaped"),
             }
+        }
+    }
+
+    /// An embedder that stays, and that finds its caches again.
+    fn resident() -> crate::RuntimeBuilder {
+        let builder = Runtime::builder().lease(LEASE);
+        match std::env::var("FAKECLOUD_ELASTICACHE_INSTANCE").ok().filter(|name| !name.is_empty()) {
+            Some(instance) => builder.instance(instance),
+            None => builder.held_instance(),
         }
     }
 

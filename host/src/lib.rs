@@ -45,7 +45,7 @@ mod types;
 pub use builder::{Backend, RuntimeBuilder};
 #[cfg(any(feature = "docker", feature = "kube"))]
 pub use compat::ElastiCacheRuntime;
-pub use compat::{CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
+pub use compat::{BackendInitError, CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};
 pub use error::{Error, Fault, InvalidInput};
 pub use grants::{Access, Capability, Grants, Namespace, Pattern};
 pub use manifest::{Manifest, ManifestError, PolicySource, Settings, Sha256Hex};

@@ -21,6 +21,7 @@ mod observed;
 mod options;
 mod probes;
 mod programs;
+mod pull;
 mod records;
 mod spec;
 mod stage;
@@ -46,13 +47,14 @@ use self::again::{again, once};
 use self::errors::{engine_error, found, gone};
 use self::programs::Program;
 use super::cluster::{Claim, ClaimSpec, Cluster, Lease, ObjectId, Pod, PodGoal, PodSpec};
-use super::{EngineError, ExecOutput, FileInfo, NewFile};
+use super::{Content, EngineError, ExecOutput, FileInfo, NewFile};
 use crate::probes::Probes;
 use crate::probes::tcp::TcpProbes;
 use crate::scheduling::syntax;
 use crate::types::Endpoint;
 
-pub use self::options::{KubeOptions, Reach};
+pub use self::options::{KubeOptions, Reach, RestoreBy};
+pub use self::pull::Pull;
 
 /// What is sent to the API server, as a Role has to allow it: API group, resource, verbs.
 ///
@@ -64,7 +66,7 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "pods/portforward", &["get", "create"]),
     ("", "pods/log", &["get"]),
     ("", "persistentvolumeclaims", &["get", "list", "watch", "create", "delete"]),
-    ("", "secrets", &["get", "create"]),
+    ("", "secrets", &["get", "create", "delete"]),
     ("coordination.k8s.io", "leases", &["get", "list", "create", "patch", "delete"]),
 ];
 
@@ -79,6 +81,7 @@ pub struct Kube {
     client: Client,
     options: KubeOptions,
     reach: Reach,
+    pull: Option<Pull>,
 }
 
 impl fmt::Debug for Kube {
@@ -100,7 +103,12 @@ impl Kube {
         syntax::dns_label(options.namespace())
             .map_err(|reason| EngineError::Failed { object: "the namespace".to_owned(), message: reason })?;
         let (client, reach) = connect::connect(&options).await?;
-        Ok(Self { client, options, reach })
+        Ok(Self { client, options, reach, pull: None })
+    }
+
+    /// The same, with pods that fetch the files they start from. Without this they are streamed into them.
+    pub fn pulling(self, pull: Pull) -> Self {
+        Self { pull: Some(pull), ..self }
     }
 
     /// As they were given.
@@ -258,9 +266,16 @@ impl Cluster for Kube {
 
     async fn create_pod(&self, spec: &PodSpec) -> Result<Pod, EngineError> {
         let pods: Api<k8s::Pod> = self.api();
-        let pod = spec::pod(spec, self.options.pull_secret.as_deref());
+        let pull = self.pull.as_ref().filter(|_| spec.staged);
+        let pod = spec::pod(spec, self.options.pull_secret.as_deref(), pull.is_some());
         let params = PostParams::default();
+        if let Some(pull) = pull {
+            pull.prepare(&self.api(), spec).await?;
+        }
         let made = once(|| pods.create(&params, &pod)).await;
+        if let (Some(pull), Err(kube::Error::Api(_))) = (pull, &made) {
+            pull.forget(&self.api(), &spec.name).await;
+        }
         made.map(observed::pod).map_err(|error| engine_error(&spec.name, error))
     }
 
@@ -271,6 +286,9 @@ impl Cluster for Kube {
 
     /// A grace of 0 is taken for 1: with 0 the API server forgets the pod at once, while it may still run and write.
     async fn delete_pod(&self, id: &ObjectId, grace: u32) -> Result<(), EngineError> {
+        if let Some(pull) = &self.pull {
+            pull.forget(&self.api(), &id.name).await;
+        }
         self.delete::<k8s::Pod>(id, Some(grace.max(1))).await?;
         watching::until_gone::<k8s::Pod>(&self.api(), id).await
     }
@@ -324,7 +342,24 @@ impl Cluster for Kube {
         moved: Box<dyn Fn(u64) + Send>,
     ) -> Result<(), EngineError> {
         let container = self.running_container(id).await?;
-        files::put(&self.api(), id, container, folder, files, moved).await
+        let Some(pull) = self.pull.as_ref().filter(|_| container == stage::NAME) else {
+            return files::put(&self.api(), id, container, folder, files, moved).await;
+        };
+        for file in files {
+            match &file.content {
+                Content::File(_, length) => {
+                    let length = *length;
+                    pull.fetch(&self.api(), id, folder, file).await?;
+                    moved(length);
+                }
+                Content::Bytes(_) => {
+                    // Too few bytes to be told of.
+                    files::put(&self.api(), id, container, folder, vec![file], Box::new(|_| {})).await?;
+                }
+            }
+        }
+        pull.forget(&self.api(), &id.name).await;
+        Ok(())
     }
 
     async fn get_file(

@@ -12,6 +12,8 @@ const NAMESPACE: &str = "FAKECLOUD_K8S_NAMESPACE";
 const PULL_SECRET: &str = "FAKECLOUD_K8S_PULL_SECRET";
 const STORAGE_CLASS: &str = "FAKECLOUD_K8S_STORAGE_CLASS";
 const CLAIM_SIZE: &str = "FAKECLOUD_K8S_CLAIM_SIZE";
+const RESTORE: &str = "FAKECLOUD_K8S_RESTORE";
+const SELF_URL: &str = "FAKECLOUD_K8S_SELF_URL";
 
 /// Bytes of a claim when nobody says otherwise: 1 GiB, the least that many kinds of storage give.
 const DEFAULT_CLAIM_SIZE: u64 = 1 << 30;
@@ -35,6 +37,11 @@ pub struct KubeOptions {
     /// Bytes of a new claim, written like `"1 GiB"` or as a number of bytes. Default: 1 GiB.
     #[serde(deserialize_with = "some_bytes")]
     pub claim_size: Option<u64>,
+    /// How the file that a cache is to start from gets into its pod. Default: `stream`. `pull` takes an embedder that
+    /// serves such files, which [`crate::ElastiCacheRuntime::new_k8s`] makes.
+    pub restore: Option<RestoreBy>,
+    /// The embedder's base URL as pods reach it, for `pull`. Default: none.
+    pub self_url: Option<String>,
     /// How probes get to a pod. Default: `direct` inside a cluster, `forward` elsewhere.
     pub reach: Option<Reach>,
 }
@@ -49,13 +56,24 @@ pub enum Reach {
     Forward,
 }
 
+/// How the file that a cache is to start from gets into its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RestoreBy {
+    /// Through the API server: no way from the pod to the embedder is needed.
+    Stream,
+    /// The pod fetches it from the embedder.
+    Pull,
+}
+
 fn some_bytes<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     bytes(deserializer).map(Some)
 }
 
 impl KubeOptions {
     /// Fills what is not given from `FAKECLOUD_K8S_NAMESPACE`, `FAKECLOUD_K8S_PULL_SECRET`,
-    /// `FAKECLOUD_K8S_STORAGE_CLASS` and `FAKECLOUD_K8S_CLAIM_SIZE`, and checks all. `get` looks a variable up; an
+    /// `FAKECLOUD_K8S_STORAGE_CLASS`, `FAKECLOUD_K8S_CLAIM_SIZE`, `FAKECLOUD_K8S_RESTORE` and
+    /// `FAKECLOUD_K8S_SELF_URL`, and checks all. `get` looks a variable up; an
     /// empty one counts as not set.
     ///
     /// # Errors
@@ -84,6 +102,19 @@ impl KubeOptions {
         {
             named = CLAIM_SIZE;
             self.claim_size = Some(parse_bytes(&text).map_err(|reason| InvalidInput::new(named, reason))?);
+        }
+        if self.restore.is_none() {
+            self.restore = match get(RESTORE).as_deref() {
+                None => None,
+                Some("stream") => Some(RestoreBy::Stream),
+                Some("pull") => Some(RestoreBy::Pull),
+                Some(other) => {
+                    return Err(InvalidInput::new(RESTORE, format!("is {other:?}; use `stream` or `pull`")));
+                }
+            };
+        }
+        if self.self_url.is_none() {
+            self.self_url = get(SELF_URL);
         }
         if self.claim_size == Some(0) {
             return Err(InvalidInput::new(named, "is 0; a claim has at least one byte"));
@@ -147,6 +178,7 @@ mod tests {
             (STORAGE_CLASS, "-", "lower-case"),
             (CLAIM_SIZE, "much", "like \"8 MiB\""),
             (CLAIM_SIZE, "0", "at least"),
+            (RESTORE, "push", "`pull`"),
         ] {
             let said = filled("", &[(variable, value)]).unwrap_err();
             assert_eq!(said.field, variable);

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::stage;
+use super::{pull, stage};
 use crate::engine::cluster::{ClaimSpec, PodData, PodSpec};
 
 /// The container that runs the server.
@@ -15,10 +15,12 @@ pub(super) const SERVER: &str = "cache";
 pub(super) const UID: &str = "FAKECLOUD_POD_UID";
 
 const DATA: &str = "data";
+/// The volume with the token of a restore that is fetched.
+const RESTORE: &str = "restore";
 const DATA_FOLDER: &str = "/data";
 
 /// The pod to create.
-pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>) -> k8s::Pod {
+pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>, fetches: bool) -> k8s::Pod {
     let server = k8s::Container {
         args: Some(spec.args.clone()).filter(|args| !args.is_empty()),
         ports: Some(vec![k8s::ContainerPort {
@@ -31,7 +33,11 @@ pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>) -> k8s::Pod {
     let stage = spec.staged.then(|| {
         let mut stage = container(stage::NAME, spec);
         stage.command = Some(stage::held_back());
-        stage.volume_mounts.get_or_insert_default().push(mount(stage::NAME, stage::FOLDER));
+        let mounts = stage.volume_mounts.get_or_insert_default();
+        mounts.push(mount(stage::NAME, stage::FOLDER));
+        if fetches {
+            mounts.push(mount(RESTORE, pull::FOLDER));
+        }
         vec![stage]
     });
     let data = match &spec.data {
@@ -48,6 +54,18 @@ pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>) -> k8s::Pod {
     let mut volumes = vec![data];
     if spec.staged {
         volumes.push(empty_folder(stage::NAME));
+    }
+    if fetches {
+        volumes.push(k8s::Volume {
+            name: RESTORE.to_owned(),
+            secret: Some(k8s::SecretVolumeSource {
+                secret_name: Some(spec.name.clone()),
+                // It goes once the file has come, and the pod stays.
+                optional: Some(true),
+                ..k8s::SecretVolumeSource::default()
+            }),
+            ..k8s::Volume::default()
+        });
     }
     k8s::Pod {
         metadata: metadata(&spec.name, &spec.labels, &spec.annotations),

@@ -101,7 +101,7 @@ pub(super) fn cluster(steps: impl IntoIterator<Item = Step>) -> (Kube, Script) {
     });
     let client = Client::new(service, "ns");
     let options = KubeOptions { namespace: Some("ns".to_owned()), ..KubeOptions::default() };
-    (Kube { client, options, reach: Reach::Direct }, script)
+    (Kube { client, options, reach: Reach::Direct, pull: None }, script)
 }
 
 impl Script {
