@@ -1,4 +1,5 @@
 //! A namespace of a real cluster that is there for one test.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::io::{self, Seek as _, Write};
@@ -48,6 +49,11 @@ impl World {
             std::env::var("KUBE_TEST_STORAGE_CLASS").unwrap_or_else(|_| "hostpath".to_owned());
         let kube = Kube::connect(options(&namespace, None)).await.expect("the cluster can be used");
         World { kube, storage_class, namespace }
+    }
+
+    /// Where all of it is.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
     }
 
     /// The same cluster, with pods reached like that.
@@ -123,7 +129,7 @@ fn options(namespace: &str, reach: Option<Reach>) -> KubeOptions {
 }
 
 /// Of the cluster as a whole: namespaces are none of the supplier's business.
-async fn client() -> Client {
+pub async fn client() -> Client {
     let file =
         Kubeconfig::read_from(variable("KUBE_TEST_KUBECONFIG")).expect("KUBE_TEST_KUBECONFIG can be read");
     let chosen =
