@@ -34,12 +34,13 @@ head -c "$3" >"$part"
 chmod 0644 "$part"
 mv -f "$part" "$path""#;
 
-/// Writes the length of the file `$1` on a line, and then so many bytes of it.
+/// Writes the length of the file `$1` on a line, and then the file. Not `head -c`: busybox's takes byte by byte. If the
+/// file grows meanwhile, what is more than the length said is left out on this side.
 const GET: &str = r#"[ -e "$1" ] || { echo "$1: no such file" >&2; exit 3; }
 [ -f "$1" ] || { echo "$1: not a regular file" >&2; exit 4; }
 length=$(stat -L -c %s "$1") || exit 5
 echo "$length"
-head -c "$length" "$1""#;
+cat "$1""#;
 
 /// Says what is at `$1`.
 const STAT: &str =
@@ -266,6 +267,10 @@ async fn take(
         }
     }
     drop(sender);
+    if left == 0 {
+        // Its program is not held up; that it breaks off here does not matter any longer.
+        let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+    }
     match writing.await {
         Ok(Ok(())) if left == 0 => Ok(Some(length)),
         Ok(Ok(())) => Err(format!("the stream ended after {} of {length} bytes", length - left)),
