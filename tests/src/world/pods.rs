@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use elasticache_host::engine::cluster::{Cluster, Pod, PodData, PodGoal, PodSpec};
@@ -17,6 +18,8 @@ use kube::{Api, Client, Config};
 
 use super::INSTANCE;
 
+/// For an engine to end that was killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// By which pods and claims of every runtime are found.
 const MANAGED: (&str, &str) = ("fakecloud-managed-by", "fakecloud");
 
@@ -85,8 +88,10 @@ impl Pods {
     /// valkey handle SIGSEGV by a report and an end without any save, memcached ends at SIGTERM.
     pub(super) async fn kill(&self, handle: &str) -> Result<()> {
         let pod = self.pod(handle).await?;
-        self.shell(&pod, "kill -SEGV 1; kill -TERM 1 2>/dev/null || true").await?;
-        self.cluster.wait_for_pod(&pod.id, PodGoal::Ended).await?;
+        let script = "case $(cat /proc/1/comm) in memcached*) kill -TERM 1;; *) kill -SEGV 1;; esac";
+        self.shell(&pod, script).await?;
+        let ended = self.cluster.wait_for_pod(&pod.id, PodGoal::Ended);
+        tokio::time::timeout(ENDS_WITHIN, ended).await.context("the engine did not end")??;
         Ok(())
     }
 
