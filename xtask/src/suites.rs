@@ -251,8 +251,10 @@ fn kube_own(ground: &Ground) -> Result<()> {
 fn conformance_kube(ground: &Ground) -> Result<()> {
     let class =
         std::env::var("KUBE_TEST_STORAGE_CLASS").unwrap_or_else(|_| cluster::STORAGE_CLASS.to_owned());
-    conformance(ground, &["--backend", "kube", "--storage-class", &class], POLICIES[0])?;
-    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "kube"], policy))
+    conformance(ground, &["--backend", "kube", "--at-once", "8", "--storage-class", &class], POLICIES[0])?;
+    POLICIES
+        .iter()
+        .try_for_each(|policy| conformance(ground, &["--backend", "kube", "--at-once", "8"], policy))
 }
 
 fn conformance_memory(ground: &Ground) -> Result<()> {
