@@ -446,3 +446,24 @@ async fn a_pull_that_hangs_ends_in_time() {
     soon(gate.reached()).await;
     world.assert_untouched(&world.observe().await, "after a pull that hung");
 }
+
+/// A signal that comes before an engine listens is lost, and the container engine waits for all of the grace.
+#[tokio::test]
+async fn an_engine_that_does_not_answer_yet_is_waited_for_before_it_is_told_to_end() {
+    let world = World::new().await;
+    let runtime = world.durable().await;
+    for end in ["restart_container", "stop_container"] {
+        runtime.ensure(redis("a")).await.unwrap();
+        world.memory.clear_calls();
+        world.memory.fail_next(Call::Command, unavailable(), false);
+        match end {
+            "stop_container" => drop(runtime.stop(&key("a")).await.unwrap()),
+            _ => drop(runtime.reboot(&key("a")).await.unwrap()),
+        }
+        let calls = world.memory.calls();
+        let names: Vec<&str> = calls.iter().filter_map(|call| call.split(' ').next()).collect();
+        let before = names.split(|name| *name == end).next().unwrap();
+        let asked: Vec<_> = before.iter().filter(|name| ["command", "check"].contains(name)).collect();
+        assert_eq!(asked, [&"command", &"check", &"command"], "{calls:?}");
+    }
+}

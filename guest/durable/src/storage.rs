@@ -16,6 +16,8 @@ use crate::data::{self, Durability, Parts};
 
 /// Milliseconds for a small question.
 const ANSWER_WITHIN: u32 = 10_000;
+/// Milliseconds for an engine that was started a moment ago to answer at all.
+const ANSWERS_WITHIN: u32 = 3_000;
 /// Milliseconds for a rewrite of the append-only file.
 const REWRITE_WITHIN: u32 = 300_000;
 
@@ -225,7 +227,20 @@ fn failing() -> Error {
 /// Asks the engine. One that does not answer at all, that is still reading its file, or that wants a password
 /// first is taken at its default: the append-only file is on.
 fn durability(server: Server) -> Result<Durability, Error> {
-    match cache::command(server, &["INFO", "persistence"], ANSWER_WITHIN) {
+    let ask = || cache::command(server, &["INFO", "persistence"], ANSWER_WITHIN);
+    let answer = match ask() {
+        // One that was started a moment ago, by a process that was killed since perhaps, takes no signal before it
+        // listens: the one that ends it would be lost, and the container engine wait for all of the grace.
+        Err(Error::Unavailable(_)) => {
+            cache::tidy(
+                probes::wait_ready(&server.target(), Check::RedisPing, ANSWERS_WITHIN).map(drop),
+                "waiting for an engine that may be starting",
+            );
+            ask()
+        }
+        other => other,
+    };
+    match answer {
         Ok(Reply::Bulk(text)) => Ok(data::durability(&String::from_utf8_lossy(&text))),
         Ok(Reply::Error(words)) => {
             log(Level::Warn, &format!("the engine does not say how it keeps its data: {words}"));
