@@ -169,13 +169,15 @@ fn endpoint(cache: &serde_json::Value) -> elasticache_host::Endpoint {
 
 /// Brings it up again: all keys are there, and one container and one volume, no more.
 fn comes_up(world: &World, id: &str, keys: usize, what: &str) {
-    let mut redis = Redis::at(&endpoint(&world.done(&["up", id])));
+    let endpoint = endpoint(&world.done(&["up", id]));
+    // An engine that was told to end answers for a while yet; whoever waits for it sees it go.
+    let mut waiting = Redis::at(&endpoint);
+    waiting.send(&["BLPOP", "nothing", "0.3"]).unwrap();
+    let mut redis = Redis::at(&endpoint);
     assert_eq!(redis.size(), keys as i64, "{what}");
     redis.check(keys);
-    // An engine that was told to end answers for a while yet; whoever waits for it sees it go.
-    let waited = redis.try_command(&["BLPOP", "nothing", "0.3"]);
-    assert_eq!(waited.ok(), Some(Reply::Array(Vec::new())), "{what}: it was ending");
     assert_eq!(world.objects().len(), 2, "{what}: {:?}", world.objects());
+    assert_eq!(waiting.reply().ok(), Some(Reply::Array(Vec::new())), "{what}: it was ending");
 }
 
 #[tokio::test(flavor = "multi_thread")]
