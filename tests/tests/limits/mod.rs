@@ -23,7 +23,7 @@ pub fn limits() -> Limits {
         memory: 4 << 20,
         tables: 1_000,
         host_calls: 2_000,
-        guest_time: Duration::from_secs(1),
+        guest_time: Duration::from_secs(3),
         bytes_per_call: 256 << 10,
         bytes_total: 4 << 20,
         handles: 500,
