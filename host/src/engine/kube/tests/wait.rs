@@ -110,10 +110,12 @@ async fn a_stage_is_seen_while_it_runs() {
                             "state": state });
         let server = json!({ "name": "cache", "ready": false, "restartCount": 0, "image": "", "imageID": "",
                              "state": { "waiting": { "reason": "PodInitializing" } } });
-        pod(
+        let mut pod = pod(
             "u",
             json!({ "phase": "Pending", "initContainerStatuses": [stage], "containerStatuses": [server] }),
-        )
+        );
+        pod["spec"]["initContainers"] = json!([{ "name": "stage", "image": "" }]);
+        pod
     };
     let seen = stage(json!({ "running": {} }));
     let pod = waited(vec![Step::listed(&[seen])], PodGoal::Staging).await.unwrap();
