@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -84,12 +85,17 @@ impl Pods {
         Ok(())
     }
 
-    /// No signal from inside kills the first process of a container, but those that it handles reach it: redis and
-    /// valkey handle SIGSEGV by a report and an end without any save, memcached ends at SIGTERM.
+    /// No signal from inside kills the first process of a container, so it is killed from its node: a process of this
+    /// machine, as where the cluster is xtask's, kind, k3d or minikube on Docker.
     pub(super) async fn kill(&self, handle: &str) -> Result<()> {
         let pod = self.pod(handle).await?;
-        let script = "case $(cat /proc/1/comm) in memcached*) kill -TERM 1;; *) kill -SEGV 1;; esac";
-        self.shell(&pod, script).await?;
+        let process = first_process(&pod.id.uid).with_context(|| {
+            format!("no process here is that of pod {handle}: it takes root, and a node here")
+        })?;
+        let done = Command::new("kill").args(["-KILL", &process]).status().context("running kill")?;
+        if !done.success() {
+            bail!("kill -KILL {process}: {done}");
+        }
         let ended = self.cluster.wait_for_pod(&pod.id, PodGoal::Ended);
         tokio::time::timeout(ENDS_WITHIN, ended).await.context("the engine did not end")??;
         Ok(())
@@ -160,6 +166,18 @@ impl Pods {
         }
         outcome
     }
+}
+
+/// The process of this machine that is the first one in a pod's server container: it knows the pod by a variable.
+fn first_process(uid: &str) -> Option<String> {
+    let variable = format!("FAKECLOUD_POD_UID={uid}");
+    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
+        let knows = |bytes: Vec<u8>| bytes.split(|byte| *byte == 0).any(|one| one == variable.as_bytes());
+        let is_its = std::fs::read(entry.path().join("environ")).is_ok_and(knows);
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        (is_its && first).then(|| entry.file_name().to_string_lossy().into_owned())
+    })
 }
 
 impl Drop for Pods {
