@@ -1,0 +1,266 @@
+//! Whatever ends in the middle of a reboot or a restore, the host or the pod, `up` has the cache back with all that
+//! it held: on a real cluster.
+//!
+//! A disturbance comes at an event of the operation, not after a time: as a request to the API server begins, or as
+//! a call of the policy ends. Several caches take turns, so that one is judged while another one is disturbed.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod kube_caches;
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod kube_support;
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod support;
+
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use elasticache_host::probes::Reply;
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
+
+use kube_caches::{Data, KEYS, Place};
+
+/// Caches that are disturbed at once.
+const LANES: usize = 2;
+/// Points at most of each kind of reboot: 50 of both together. The same of both kinds of restore.
+const KILLS: usize = 26;
+/// The same where the pod is deleted, or somebody else reboots.
+const DELETIONS: usize = 8;
+const RIVALS: usize = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Reboot,
+    /// Into a cache that is not there.
+    Restore,
+    /// In the place of data that is there.
+    Replace,
+}
+
+/// Something that happens to one kind of operation, wherever that is.
+struct Trial {
+    place: Place,
+    kind: Kind,
+    snapshot: String,
+    disturbed: AtomicUsize,
+}
+
+impl Trial {
+    async fn new(data: Data, kind: Kind) -> Trial {
+        let place = Place::new(data).await;
+        let snapshot = place.file("all.rdb").to_str().unwrap().to_owned();
+        Trial { place, kind, snapshot, disturbed: AtomicUsize::new(0) }
+    }
+
+    fn args<'a>(&'a self, id: &'a str) -> Vec<&'a str> {
+        match self.kind {
+            Kind::Reboot => vec!["reboot", id],
+            Kind::Restore => vec!["up", id, "--from", &self.snapshot],
+            Kind::Replace => vec!["up", id, "--from", &self.snapshot, "--replace-data"],
+        }
+    }
+
+    /// A cache of its own for each lane, with all keys, and what is foreign beside it.
+    async fn prepare(&self) -> Vec<String> {
+        let ids: Vec<String> = (0..LANES).map(|lane| format!("lane{lane}")).collect();
+        for id in &ids {
+            self.place.done(&["up", id], "before");
+            self.place.fill(id).await;
+            self.place.surround(id).await;
+        }
+        if self.kind != Kind::Reboot {
+            self.place.done(&["snapshot", &ids[0], &self.snapshot], "before");
+        }
+        ids
+    }
+
+    /// Sets the scene for one run.
+    async fn before(&self, id: &str) {
+        match self.kind {
+            Kind::Reboot => {}
+            Kind::Restore => drop(self.place.done(&["down", id, "--delete-data"], "before")),
+            Kind::Replace => {
+                let pod = self.place.only_pod(id, "before").await;
+                for (key, value) in [("old", "data"), ("key-0", "changed")] {
+                    assert_eq!(
+                        self.place.ask(&pod, &["SET", key, value]).await,
+                        Reply::Status("OK".to_owned())
+                    );
+                }
+            }
+        }
+    }
+
+    /// Judges what is left of one run.
+    async fn after(&self, id: &str, at: usize) {
+        let when = format!("{:?} {:?} at event {at}", self.place.data, self.kind);
+        match self.kind {
+            Kind::Reboot => {}
+            Kind::Restore => {
+                // Done now, or refused since it was done then.
+                let again = self.place.cli(&self.args(id));
+                assert!(again.code() == 0 || again.error().0 == "conflict", "{id} {when}: {again:?}");
+            }
+            Kind::Replace => {
+                if at % 2 == 0 {
+                    self.is_old_or_new(id, &when).await;
+                }
+                self.place.done(&self.args(id), &when);
+            }
+        }
+        self.place.comes_up_whole(id, &when).await;
+    }
+
+    /// All of what was there, or all of the file.
+    async fn is_old_or_new(&self, id: &str, when: &str) {
+        let pod = self.place.comes_up(id, when).await;
+        let (size, kept) = (self.place.size(&pod).await, self.place.kept(&pod).await);
+        match self.place.ask(&pod, &["GET", "old"]).await {
+            // Its first key was written again as it came up.
+            Reply::Bulk(_) => assert_eq!(size, i64::from(KEYS) + 1, "{id} {when}"),
+            _ => assert_eq!(size, i64::from(KEYS), "{id} {when}"),
+        }
+        assert_eq!(kept, Reply::Integer(KEYS.into()), "{id} {when}");
+    }
+
+    /// Has it happen at so many points at most, spread over all of the operation.
+    async fn run(data: Data, kind: Kind, most: usize, disturb: impl Disturb) {
+        let began = Instant::now();
+        let trial = Arc::new(Trial::new(data, kind).await);
+        let ids = trial.prepare().await;
+        trial.before(&ids[0]).await;
+        let events = block_in_place(|| trial.place.events(&trial.args(&ids[0])));
+        trial.place.comes_up_whole(&ids[0], "undisturbed").await;
+        let points: Arc<Vec<usize>> = Arc::new(spread(events, most));
+        let (next, disturb) = (Arc::new(AtomicUsize::new(0)), Arc::new(disturb));
+        let mut lanes = tokio::task::JoinSet::new();
+        for id in ids {
+            let (trial, points, next, disturb) =
+                (Arc::clone(&trial), Arc::clone(&points), Arc::clone(&next), Arc::clone(&disturb));
+            lanes.spawn(async move {
+                while let Some(&at) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    trial.before(&id).await;
+                    if block_in_place(|| disturb.at(&trial, &id, at)) {
+                        trial.disturbed.fetch_add(1, Ordering::Relaxed);
+                    }
+                    trial.after(&id, at).await;
+                }
+            });
+        }
+        while let Some(lane) = lanes.join_next().await {
+            lane.unwrap();
+        }
+        let disturbed = trial.disturbed.load(Ordering::Relaxed);
+        println!(
+            "{data:?} {kind:?}: {disturbed} of {} points in {events} events, {:?}",
+            points.len(),
+            began.elapsed()
+        );
+        // No two runs have quite the same events.
+        assert!(disturbed * 4 >= points.len() * 3, "{disturbed} of {}", points.len());
+    }
+}
+
+/// What happens to an operation.
+trait Disturb: Send + Sync + 'static {
+    /// Runs the operation until it ends; whether it came so far.
+    fn at(&self, trial: &Trial, id: &str, at: usize) -> bool;
+}
+
+/// Numbers below `count`, no more than `most`, first to last.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    let points = count.min(most);
+    (0..points).map(|point| point * count / points).collect()
+}
+
+struct Killed;
+
+impl Disturb for Killed {
+    fn at(&self, trial: &Trial, id: &str, at: usize) -> bool {
+        trial.place.killed_at(&trial.args(id), at)
+    }
+}
+
+struct PodsDeleted;
+
+impl Disturb for PodsDeleted {
+    fn at(&self, trial: &Trial, id: &str, at: usize) -> bool {
+        let mut reached = false;
+        let done = trial.place.disturbed(&trial.args(id), at, |_| {
+            reached = true;
+            Handle::current().block_on(trial.place.delete_pods(id));
+        });
+        // It mends what it can; what it cannot it says.
+        assert!(matches!(done.code, Some(0 | 1)), "{id} at {at}: {done:?}");
+        reached
+    }
+}
+
+/// Another reboot begins in the middle of this one.
+struct Rival(fn(&Place, &[&str]) -> Child);
+
+impl Disturb for Rival {
+    fn at(&self, trial: &Trial, id: &str, at: usize) -> bool {
+        let mut rival = None;
+        let done = trial.place.disturbed(&trial.args(id), at, |_| {
+            rival = Some((self.0)(&trial.place, &["reboot", id]));
+        });
+        let Some(rival) = rival else { return false };
+        let other = rival.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&other.stderr).into_owned();
+        println!(
+            "{:?} at {at}: {:?} {}; {:?} {said}",
+            trial.place.data, done.code, done.stderr, other.status.code()
+        );
+        for (code, said) in [(done.code, &done.stderr), (other.status.code(), &said)] {
+            let clear = ["conflict", "busy", "not_found"].iter().any(|word| said.contains(word));
+            assert!(code == Some(0) || code.is_some() && clear, "{id} at {at}: {code:?} {said}");
+        }
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_reboot_on_a_claim_loses_nothing() {
+    Trial::run(Data::OnClaim, Kind::Reboot, KILLS, Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_hand_over_loses_nothing() {
+    Trial::run(Data::InPod, Kind::Reboot, KILLS, Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_restore_leaves_what_ends_whole() {
+    Trial::run(Data::OnClaim, Kind::Restore, KILLS, Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_replacement_leaves_the_old_or_the_new() {
+    Trial::run(Data::OnClaim, Kind::Replace, KILLS, Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pod_that_is_deleted_under_a_reboot_on_a_claim_loses_nothing() {
+    Trial::run(Data::OnClaim, Kind::Reboot, DELETIONS, PodsDeleted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pod_that_is_deleted_under_a_replacement_leaves_the_old_or_the_new() {
+    Trial::run(Data::OnClaim, Kind::Replace, DELETIONS, PodsDeleted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_reboots_at_once_on_a_claim_lose_nothing() {
+    Trial::run(Data::OnClaim, Kind::Reboot, RIVALS, Rival(Place::beside)).await;
+    Trial::run(Data::OnClaim, Kind::Reboot, RIVALS, Rival(Place::elsewhere)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_hand_overs_at_once_lose_nothing() {
+    Trial::run(Data::InPod, Kind::Reboot, RIVALS, Rival(Place::beside)).await;
+    Trial::run(Data::InPod, Kind::Reboot, RIVALS, Rival(Place::elsewhere)).await;
+}

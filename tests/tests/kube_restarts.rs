@@ -1,0 +1,69 @@
+//! The kubelet or the container engine of the cluster's one node starts again, while a cache runs and in the middle
+//! of its reboot: `up` has it back with all that it held.
+//!
+//! Only who runs a cluster can do that to it, so these tests are left out with a cluster of somebody else's. They
+//! disturb whatever else runs on the node.
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod kube_caches;
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod kube_support;
+#[allow(dead_code, reason = "these tests use a part of it")]
+mod support;
+
+use std::process::Command;
+use std::time::Instant;
+
+use kube_caches::{Data, Place};
+
+/// To which the part is added that is to start again. It returns once pods can be made.
+const RESTART: &str = "KUBE_TEST_RESTART";
+const ID: &str = "restarted";
+/// Points of a reboot at which it happens, for each part.
+const POINTS: usize = 4;
+
+fn command() -> String {
+    std::env::var(RESTART).unwrap_or_else(|_| {
+        panic!(
+            "{RESTART} is not set: these tests need a command that restarts a part of the cluster, to which `kubelet` \
+             or `engine` is added"
+        )
+    })
+}
+
+fn restart(part: &str) {
+    let began = Instant::now();
+    let output = Command::new("sh").args(["-c", &format!("{} {part}", command())]).output().unwrap();
+    assert!(output.status.success(), "{RESTART} {part}: {output:?}");
+    println!("{part} restarted in {:?}", began.elapsed());
+}
+
+/// One test, since two would restart things under each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_restart_of_the_kubelet_or_of_the_engine_loses_nothing() {
+    command();
+    let place = Place::new(Data::OnClaim).await;
+    place.done(&["up", ID], "before");
+    place.fill(ID).await;
+    place.surround(ID).await;
+    let events = place.events(&["reboot", ID]);
+    for part in ["kubelet", "engine"] {
+        restart(part);
+        place.comes_up_whole(ID, &format!("after a restart of the {part}")).await;
+        for point in 0..POINTS {
+            let at = point * events / POINTS;
+            let when = format!("after a restart of the {part} at event {at} of {events} of a reboot");
+            let began = Instant::now();
+            let mut restarting = None;
+            let done = place.disturbed(&["reboot", ID], at, |_| {
+                restarting = Some(std::thread::spawn(move || restart(part)));
+            });
+            println!("{when}: {:?} {} after {:?}", done.code, done.stderr, began.elapsed());
+            // It waits it out, or says what went wrong.
+            assert!(matches!(done.code, Some(0 | 1 | 3)), "{when}: {done:?}");
+            restarting.expect("it comes so far").join().unwrap();
+            place.comes_up_whole(ID, &when).await;
+        }
+    }
+}
