@@ -24,9 +24,9 @@ use tokio::task::block_in_place;
 use kube_caches::{Data, KEYS, Place};
 
 /// Caches that are disturbed at once.
-const LANES: usize = 2;
-/// Points at most of each kind of reboot: 50 of both together. The same of both kinds of restore.
-const KILLS: usize = 26;
+const LANES: usize = 3;
+/// Points at most of each kind of operation: more than 50 of both reboots, and of both restores.
+const KILLS: usize = 30;
 /// The same where the pod is deleted, or somebody else reboots.
 const DELETIONS: usize = 8;
 const RIVALS: usize = 8;
@@ -213,10 +213,13 @@ impl Disturb for Rival {
         let said = String::from_utf8_lossy(&other.stderr).into_owned();
         println!(
             "{:?} at {at}: {:?} {}; {:?} {said}",
-            trial.place.data, done.code, done.stderr, other.status.code()
+            trial.place.data,
+            done.code,
+            done.stderr,
+            other.status.code()
         );
         for (code, said) in [(done.code, &done.stderr), (other.status.code(), &said)] {
-            let clear = ["conflict", "busy", "not_found"].iter().any(|word| said.contains(word));
+            let clear = ["conflict", "busy", "not-found"].iter().any(|word| said.contains(word));
             assert!(code == Some(0) || code.is_some() && clear, "{id} at {at}: {code:?} {said}");
         }
         true

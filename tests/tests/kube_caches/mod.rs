@@ -258,7 +258,10 @@ impl Place {
         let foreign = self.foreign.lock().unwrap().clone();
         for id in foreign {
             let pod = self.world.kube.find_pod(&id.name).await.unwrap();
-            assert!(pod.as_ref().is_some_and(|pod| pod.id == id && !pod.terminating), "{when}: {id:?} {pod:?}");
+            assert!(
+                pod.as_ref().is_some_and(|pod| pod.id == id && !pod.terminating),
+                "{when}: {id:?} {pod:?}"
+            );
         }
     }
 
