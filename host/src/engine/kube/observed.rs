@@ -87,12 +87,15 @@ fn is_held_back(pod: &k8s::Pod) -> bool {
     stages.is_some_and(|stages| stages.iter().any(|one| one.name == stage::NAME)) && !is_released(pod)
 }
 
-/// Whether its server has ended.
+/// Whether its server has ended, or will never begin.
 pub(super) fn has_ended(pod: &k8s::Pod) -> bool {
-    let status = pod.status.as_ref();
-    let server = state_of(status.and_then(|status| status.container_statuses.as_ref()), SERVER);
-    let ended = server.is_some_and(|state| state.terminated.is_some());
-    ended || matches!(phase(status), PodPhase::Succeeded | PodPhase::Failed)
+    server_has_ended(pod) || matches!(phase(pod.status.as_ref()), PodPhase::Succeeded | PodPhase::Failed)
+}
+
+/// Whether its server ran, and ended.
+pub(super) fn server_has_ended(pod: &k8s::Pod) -> bool {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    state_of(containers, SERVER).is_some_and(|state| state.terminated.is_some())
 }
 
 /// Whether files can be moved while its server is held back.

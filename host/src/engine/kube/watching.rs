@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1 as k8s;
@@ -14,8 +15,14 @@ use tokio::time::{Instant, timeout_at};
 use super::again::{passes, pauses};
 use super::errors::{gone, watch_error};
 use super::observed::{self, Outlook};
+use super::programs;
 use crate::engine::EngineError;
 use crate::engine::cluster::{ObjectId, PodGoal};
+
+/// Lines of its log that a server's end is reported with.
+const WORDS_LINES: u32 = 5;
+/// How long those are waited for: what is known is worth more.
+const WORDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What an observer makes of an object: `None` goes on watching.
 type Verdict<T> = Option<Result<T, EngineError>>;
@@ -61,7 +68,7 @@ where
 }
 
 /// Before a watch is begun anew.
-fn pause() -> std::time::Duration {
+fn pause() -> Duration {
     use backon::BackoffBuilder as _;
     pauses().build().next().unwrap_or_default()
 }
@@ -85,7 +92,8 @@ pub(super) async fn until(
     goal: PodGoal,
 ) -> Result<k8s::Pod, EngineError> {
     let failed = |message: String| Some(Err(EngineError::Failed { object: id.name.clone(), message }));
-    watch(pods, id, |seen, alarm| {
+    let (mut doubt, mut spoke) = (None, false);
+    let came = watch(pods, id, |seen, alarm| {
         let Some(pod) = seen else { return Some(Err(gone(&id.name))) };
         if goal == PodGoal::Ended {
             return observed::has_ended(&pod).then_some(Ok(pod));
@@ -102,8 +110,15 @@ pub(super) async fn until(
             return Some(Ok(pod));
         }
         match observed::outlook(&pod) {
-            Outlook::Hopeless(message) => failed(message),
+            Outlook::Hopeless(message) => {
+                spoke = observed::server_has_ended(&pod);
+                failed(message)
+            }
             Outlook::Doubtful(message, patience) => {
+                // Another doubt has a time of its own.
+                if doubt.replace(patience) != Some(patience) {
+                    *alarm = None;
+                }
                 let at = *alarm.get_or_insert_with(|| Instant::now() + patience);
                 if Instant::now() >= at { failed(message) } else { None }
             }
@@ -111,16 +126,32 @@ pub(super) async fn until(
                 failed("its server was let go already".to_owned())
             }
             Outlook::Open => {
-                *alarm = None;
+                (*alarm, doubt) = (None, None);
                 None
             }
         }
     })
-    .await
+    .await;
+    match came {
+        Err(EngineError::Failed { object, message }) if spoke => {
+            let message = format!("{message}{}", last_words(pods, id).await);
+            Err(EngineError::Failed { object, message })
+        }
+        came => came,
+    }
+}
+
+/// What a server that ended wrote at last, as the end of a sentence; nothing if that cannot be had soon.
+async fn last_words(pods: &Api<k8s::Pod>, id: &ObjectId) -> String {
+    let read = tokio::time::timeout(WORDS_WITHIN, programs::log_tail(pods, id, WORDS_LINES)).await;
+    match read.ok().and_then(Result::ok).as_deref().map(str::trim) {
+        None | Some("") => String::new(),
+        Some(words) => format!("; its last words: {}", words.replace('\n', " | ")),
+    }
 }
 
 /// Until the pod's server has been let go; false if its stage ended otherwise or does not end within that time.
-pub(super) async fn until_released(pods: &Api<k8s::Pod>, id: &ObjectId, within: std::time::Duration) -> bool {
+pub(super) async fn until_released(pods: &Api<k8s::Pod>, id: &ObjectId, within: Duration) -> bool {
     let released = watch(pods, id, |seen, _| match seen {
         Some(pod) if observed::is_released(&pod) => Some(Ok(true)),
         Some(pod) if observed::outlook(&pod) == Outlook::Open => None,

@@ -3,6 +3,8 @@ use tokio::time::Instant;
 use super::server::{PODS, Step, cluster, event};
 use super::*;
 
+const LOG: &str = "/api/v1/namespaces/ns/pods/p/log";
+
 fn pending(uid: &str) -> Value {
     waiting(uid, "ContainerCreating", "")
 }
@@ -16,8 +18,11 @@ async fn waited(steps: Vec<Step>, goal: PodGoal) -> Result<Pod, EngineError> {
 
 /// How waiting for a pod that is seen like this ends, and after how long.
 async fn refused(seen: Value) -> (String, Duration) {
+    refused_after(vec![Step::listed(&[pending("u")]), Step::watching(vec![event("MODIFIED", seen)])]).await
+}
+
+async fn refused_after(steps: Vec<Step>) -> (String, Duration) {
     let begun = Instant::now();
-    let steps = vec![Step::listed(&[pending("u")]), Step::watching(vec![event("MODIFIED", seen)])];
     match waited(steps, PodGoal::Running).await {
         Err(EngineError::Failed { message, .. }) => (message, begun.elapsed()),
         other => panic!("{other:?}"),
@@ -63,7 +68,14 @@ async fn what_will_not_run_is_reported_at_once_in_the_clusters_words() {
     let ended = json!({ "name": "cache", "ready": false, "restartCount": 0, "image": "", "imageID": "",
         "state": { "terminated": { "exitCode": 1, "reason": "Error", "message": "no\n" } } });
     let failed = pod("u", json!({ "phase": "Failed", "containerStatuses": [ended] }));
-    assert_eq!(refused(failed).await.0, "cache ended with exit code 1 (Error: no)");
+    let ends =
+        || vec![Step::listed(&[pending("u")]), Step::watching(vec![event("MODIFIED", failed.clone())])];
+    let words = Step::json(http::Method::GET, LOG, 200, json!("no room")).query(&["container=cache"]);
+    let (said, _) = refused_after(ends().into_iter().chain([words]).collect()).await;
+    assert_eq!(said, "cache ended with exit code 1 (Error: no); its last words: \"no room\"");
+    let lost = Step::json(http::Method::GET, LOG, 404, refusal(404, "NotFound", "no log"));
+    let (said, _) = refused_after(ends().into_iter().chain([lost]).collect()).await;
+    assert_eq!(said, "cache ended with exit code 1 (Error: no)");
     let evicted = pod("u", json!({ "phase": "Failed", "reason": "Evicted", "message": "low on memory" }));
     assert_eq!(refused(evicted).await.0, "Evicted: low on memory");
 }
@@ -81,6 +93,12 @@ async fn a_pod_that_no_node_takes_is_reported_when_that_lasts() {
         Step::watching(vec![event("MODIFIED", pending("u")), event("MODIFIED", running("u"))]),
     ];
     waited(steps, PodGoal::Running).await.unwrap();
+    // Once it has its volume, the other doubt does not last for as long.
+    let nodes = event("MODIFIED", unschedulable("u", "0/1 nodes are available"));
+    let steps = vec![Step::listed(&[unschedulable("u", unbound)]), Step::watching(vec![nodes])];
+    let (said, after) = refused_after(steps).await;
+    assert_eq!(said, "Unschedulable: 0/1 nodes are available");
+    assert!(after >= Duration::from_secs(1) && after < Duration::from_secs(2), "{after:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,11 +128,10 @@ async fn a_stage_is_seen_while_it_runs() {
                             "state": state });
         let server = json!({ "name": "cache", "ready": false, "restartCount": 0, "image": "", "imageID": "",
                              "state": { "waiting": { "reason": "PodInitializing" } } });
-        let mut pod = pod(
-            "u",
-            json!({ "phase": "Pending", "initContainerStatuses": [stage], "containerStatuses": [server] }),
-        );
-        pod["spec"]["initContainers"] = json!([{ "name": "stage", "image": "" }]);
+        let status =
+            json!({ "phase": "Pending", "initContainerStatuses": [stage], "containerStatuses": [server] });
+        let mut pod = pod("u", status);
+        pod["spec"]["initContainers"] = json!([{ "name": "stage", "image": "redis:7-alpine" }]);
         pod
     };
     let seen = stage(json!({ "running": {} }));
