@@ -66,9 +66,12 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("", "pods/portforward", &["get", "create"]),
     ("", "pods/log", &["get"]),
     ("", "persistentvolumeclaims", &["get", "list", "watch", "create", "delete"]),
-    ("", "secrets", &["get", "create", "delete"]),
+    ("", "secrets", &["get", "create"]),
     ("coordination.k8s.io", "leases", &["get", "list", "create", "patch", "delete"]),
 ];
+
+/// What it takes beside [`PERMISSIONS`] where pods fetch what they start from: their tokens are deleted.
+pub const PULL_PERMISSIONS: &[(&str, &str, &[&str])] = &[("", "secrets", &["delete"])];
 
 /// Objects of one page of a list that may be long.
 const PAGE: u32 = 500;
