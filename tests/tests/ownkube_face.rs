@@ -9,7 +9,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use elasticache_host::{CacheEngineKind, ElastiCacheRuntime};
+use elasticache_host::{
+    Backend, CacheEngineKind, CacheKey, CacheSpec, ElastiCacheRuntime, Engine, Error, Grants, Manifest,
+    Runtime,
+};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{Api, api::ListParams};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -128,6 +131,17 @@ async fn an_embedder_has_all_of_it_on_kubernetes() {
     let names: Vec<_> = left.items.iter().filter_map(|secret| secret.metadata.name.as_deref()).collect();
     let ours: Vec<_> = names.iter().filter(|name| name.starts_with("fakecloud")).collect();
     assert_eq!(ours, [&"fakecloud-elasticache-owner"], "{names:?}");
+
+    // What the environment does not grant is denied there, too.
+    set("FAKECLOUD_K8S_RESTORE", "");
+    let mut manifest = Manifest::standard();
+    manifest.backend = Backend::Kube;
+    manifest.grants = Grants::standard_kube("elsewhere").unwrap();
+    let elsewhere = Runtime::builder().environment(manifest).build().await.unwrap();
+    let spec = CacheSpec::new(CacheKey::new("", "d").unwrap(), Engine::Redis);
+    let denied = elsewhere.ensure(spec).await.unwrap_err();
+    let wanted = format!("grants.namespaces = [{:?}]", world.namespace());
+    assert!(matches!(&denied, Error::Denied { grant, .. } if *grant == wanted), "{denied}");
 
     face.stop_all().await;
     assert!(face.runtime().list().await.unwrap().is_empty());
