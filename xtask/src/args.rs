@@ -123,12 +123,13 @@ Builds the policies, `cachehost` and the runner, and hands all arguments to the 
     },
     About {
         name: "bench",
-        line: "Measure, side by side with bare Docker API calls",
+        line: "Measure, side by side with bare calls of Docker's or Kubernetes' API",
         usage: "bench [ARGUMENT]...",
         text: "\
 Sets up, builds with optimisation, and hands all arguments to the bench, for example `--only NAME` for
 up, exec, snapshot, reboot, stop, concurrent, memory, policy, load, limits, neighbours, swap or shipped;
-`bench -- --help` lists them all.",
+`bench -- --help` lists them all. With `--backend kube` caches are pods of the cluster that `cluster up`
+brings up, or of the one that `--kubeconfig FILE --context NAME` names.",
     },
     About {
         name: "fuzz",

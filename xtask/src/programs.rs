@@ -31,7 +31,10 @@ pub(crate) fn conformance(context: &Context, arguments: &[OsString]) -> Result<E
 /// Builds the bench with optimisation and runs it.
 pub(crate) fn bench(context: &Context, arguments: &[OsString]) -> Result<ExitCode> {
     let tools = setup::policy_tools(context)?;
-    setup::engines(context)?;
+    // Pods need none here; a cluster of our own sees to its images itself.
+    if !wants(arguments, "kube") {
+        setup::engines(context)?;
+    }
     build::policy(context, &tools)?;
     build::python_policy(context, &setup::python_tools(context)?)?;
     // The neighbours of some of what is measured.

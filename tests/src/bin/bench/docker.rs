@@ -1,7 +1,6 @@
 //! Ours and the floor side by side, on the real engine: one round after the other, and within a round one
 //! step after the other, the order of the two swapped each time.
 
-use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,48 +10,17 @@ use tokio::task::JoinSet;
 
 use crate::floor::{self, Floor, Template};
 use crate::resp::{self, Redis, Reply};
-use crate::table::{Pair, Samples};
-
-/// Keys in the cache that is snapshotted.
-const KEYS: usize = 1_000;
-/// Between two measurements, for what the last one left to do in the background.
-const REST: Duration = Duration::from_millis(100);
-
-/// What is measured in each round, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    Up,
-    Exec,
-    Snapshot,
-    Reboot,
-    Stop,
-}
+use crate::rounds::{KEYS, REST, Side, Step, check_rdb, check_value, order, pair, progress, record, samples};
+use crate::table::Pair;
 
 impl Step {
-    const ALL: [Step; 5] = [Step::Up, Step::Exec, Step::Snapshot, Step::Reboot, Step::Stop];
-
-    fn pair(self) -> Pair {
-        let (name, target_p50, target_p99) = match self {
-            Step::Up => ("up", 1.05, Some(1.15)),
-            Step::Exec => ("exec", 1.10, None),
-            Step::Snapshot => ("snapshot", 1.10, None),
-            Step::Reboot => ("reboot", 1.10, None),
-            Step::Stop => ("stop", 1.10, None),
-        };
-        let (ours, floor) = (Samples::default(), Samples::default());
-        Pair { name: name.to_owned(), ours, floor, target_p50, target_p99 }
+    /// What the two sides may differ by: in the medians, and where that is asked for in the p99s.
+    fn targets(self) -> (f64, Option<f64>) {
+        match self {
+            Step::Up => (1.05, Some(1.15)),
+            Step::Exec | Step::Snapshot | Step::Reboot | Step::Stop => (1.10, None),
+        }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Ours,
-    Floor,
-}
-
-/// Which of the two goes first.
-fn order(round: usize) -> [Side; 2] {
-    if round.is_multiple_of(2) { [Side::Ours, Side::Floor] } else { [Side::Floor, Side::Ours] }
 }
 
 /// Both sides, and what they are to be called.
@@ -82,7 +50,7 @@ impl Arena {
     /// `runs` rounds of the steps wanted, and one before them that does not count.
     pub(crate) async fn steps(&mut self, wanted: &[Step], runs: usize) -> Result<Vec<Pair>> {
         let steps: Vec<Step> = Step::ALL.into_iter().filter(|step| wanted.contains(step)).collect();
-        let mut pairs: Vec<Pair> = steps.iter().map(|step| step.pair()).collect();
+        let mut pairs: Vec<Pair> = steps.iter().map(|step| pair(step.name(), step.targets())).collect();
         let template = self.template().await?;
         for round in 0..=runs {
             progress(&format!("{round} of {runs} rounds"));
@@ -92,8 +60,8 @@ impl Arena {
                 let took = self.timed(Step::Up, side, &template, &mut caches).await?;
                 record(&steps, &mut pairs, round, Step::Up, side, took);
             }
-            resp::fill(caches.port, KEYS).await?;
-            resp::fill(caches.floor()?.port, KEYS).await?;
+            resp::fill(Redis::connect(caches.port).await?, KEYS).await?;
+            resp::fill(Redis::connect(caches.floor()?.port).await?, KEYS).await?;
             for step in Step::ALL {
                 // Stopping belongs to every round, counted or not.
                 if step == Step::Up || (step != Step::Stop && !steps.contains(&step)) {
@@ -194,9 +162,7 @@ impl Arena {
 
     /// `count` caches at once, from the first call to the last PONG.
     pub(crate) async fn concurrent(&mut self, count: usize, rounds: usize) -> Result<Pair> {
-        let (ours, floor) = (Samples::default(), Samples::default());
-        let name = format!("{count} at once");
-        let mut pair = Pair { name, ours, floor, target_p50: 1.15, target_p99: None };
+        let mut pair = pair(&format!("{count} at once"), (1.15, None));
         let template = self.template().await?;
         for round in 0..=rounds {
             // The round before the first that counts needs no more than a few.
@@ -249,53 +215,9 @@ impl Arena {
     }
 }
 
-/// On a terminal only: elsewhere each would stay.
-fn progress(text: &str) {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r{text:<40}\r{text}");
-    }
-}
-
-fn record(steps: &[Step], pairs: &mut [Pair], round: usize, step: Step, side: Side, took: Duration) {
-    let pair = steps.iter().position(|wanted| *wanted == step).and_then(|at| pairs.get_mut(at));
-    if let Some(pair) = pair.filter(|_| round > 0) {
-        samples(pair, side).push(took.as_secs_f64() * 1e3);
-    }
-}
-
-fn samples(pair: &mut Pair, side: Side) -> &mut Samples {
-    match side {
-        Side::Ours => &mut pair.ours,
-        Side::Floor => &mut pair.floor,
-    }
-}
-
-fn check_value(stdout: &[u8]) -> Result<()> {
-    ensure!(stdout.starts_with(b"value:7:"), "GET gave {:?}", String::from_utf8_lossy(stdout));
-    Ok(())
-}
-
-fn check_rdb(file: &std::path::Path) -> Result<()> {
-    let bytes = std::fs::read(file)?;
-    // Each value has more than 40 bytes, of which the format keeps at least a tenth.
-    ensure!(bytes.starts_with(b"REDIS") && bytes.len() > KEYS * 10, "{} is no snapshot", file.display());
-    Ok(())
-}
-
 async fn check_data(port: u16) -> Result<()> {
     match Redis::connect(port).await?.command(&[b"DBSIZE"]).await? {
         Reply::Line(size) if size == KEYS.to_string() => Ok(()),
         other => bail!("after the reboot DBSIZE is {other:?}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_side_goes_first_as_often() {
-        assert_eq!(order(1), [Side::Floor, Side::Ours]);
-        assert_eq!(order(2), [Side::Ours, Side::Floor]);
     }
 }

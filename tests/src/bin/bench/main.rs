@@ -1,4 +1,4 @@
-//! The bench: ours and bare Docker API calls side by side, and what ours costs by itself.
+//! The bench: ours and bare calls of Docker's API or Kubernetes' side by side, and what ours costs by itself.
 //!
 //! It reports; it does not judge. A target that was missed is marked, and the exit code is 0 all the same:
 //! on a machine that others use, noise is no failure.
@@ -7,40 +7,53 @@ mod calls;
 mod docker;
 mod floor;
 mod http;
+mod kube;
+mod kube_floor;
 mod limits;
 mod memory;
 mod neighbours;
 mod noop;
 mod policy;
+mod requests;
 mod resp;
+mod rounds;
 mod shipped;
 mod swap;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use elasticache_host::Runtime;
 use serde_json::json;
 
-use crate::docker::{Arena, Step};
+use crate::docker::Arena;
 use crate::floor::Floor;
 use crate::http::Daemon;
+use crate::rounds::Step;
 use crate::table::Report;
 
 /// Measures ours and the floor side by side, interleaved, after a round that does not count. The floor is
-/// the same work by bare calls of the Docker API over its socket, with a tight readiness loop; it creates
-/// what ours creates, read off a container of ours.
+/// the same work by bare calls of the Docker API over its socket, or of the Kubernetes API, with a tight
+/// readiness loop; it creates what ours creates, read off a container or pod of ours.
 ///
 /// `p99` of fewer than 100 runs is the slowest of them. `noise` is what chance alone makes of a ratio: the
 /// median of the floor's every second run to that of the others.
 #[derive(Debug, Parser)]
 #[command(name = "bench", max_term_width = 110, after_help = EXAMPLES)]
 struct Options {
-    /// Rounds of up, exec, snapshot, reboot and stop, loads of policies, and swaps
+    /// Where caches are
+    #[arg(long, value_enum, default_value_t = On::Docker)]
+    backend: On,
+
+    #[command(flatten)]
+    kube: kube::Options,
+
+    /// Rounds of up, exec, snapshot, reboot and stop, loads of policies, swaps, and starts of `adopt`
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = at_least_one)]
     runs: usize,
 
@@ -78,10 +91,14 @@ Examples:
   cargo xtask bench                                    all of it
   cargo xtask bench --only up --runs 200               a p99 worth its name
   cargo xtask bench --skip-memory --json figures.json  keep the figures
+  cargo xtask bench --backend kube --runs 10           up, exec, snapshot, stop and adopt, in pods
+  cargo xtask bench --backend kube --storage-class hostpath --only reboot
 
 FAKECLOUD_ELASTICACHE_POLICY names the policy (the others beside it, with their manifests, for `swap`
 and `shipped`), CACHEHOST_BIN the command line (for `memory`), HOSTILE_POLICIES the folder of the hostile
-ones (for `neighbours`); `cargo xtask bench` sets all of them. DOCKER_HOST may name a unix:// socket.
+ones (for `neighbours`); `cargo xtask bench` sets all of them, and KUBE_TEST_KUBECONFIG and
+KUBE_TEST_CONTEXT to the cluster that `cargo xtask cluster up` brings up. On Kubernetes all is made in a
+namespace of the run's own, bench-PID, which is deleted at the end. DOCKER_HOST may name a unix:// socket.
 CACHEHOST_LOG=debug on a `cachehost` command shows where its time goes, call by call.";
 
 /// How long operations that were broken off may go on making things.
@@ -92,6 +109,15 @@ const POLICY: &str = "FAKECLOUD_ELASTICACHE_POLICY";
 /// Names the folder of the hostile policies.
 const HOSTILE: &str = "HOSTILE_POLICIES";
 
+/// What the rounds run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum On {
+    /// Containers; and all that needs no engine
+    Docker,
+    /// Pods of a cluster
+    Kube,
+}
+
 /// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
@@ -101,10 +127,12 @@ enum Part {
     Exec,
     /// SAVE, and the file synced under its name; 1,000 keys
     Snapshot,
-    /// From the call to the first true PONG afterwards
+    /// From the call to the first true PONG afterwards; in pods on claims only
     Reboot,
-    /// Stop and remove the container
+    /// Stop and remove the container or pod
     Stop,
+    /// In pods: a new runtime that finds 100 caches running
+    Adopt,
     /// Many caches at once, until the last one answers
     Concurrent,
     /// The policy by itself, on an engine that does nothing
@@ -133,16 +161,27 @@ impl Part {
             Part::Reboot => Some(Step::Reboot),
             Part::Stop => Some(Step::Stop),
             Part::Concurrent | Part::Policy | Part::Load | Part::Memory => None,
-            Part::Limits | Part::Neighbours | Part::Swap | Part::Shipped => None,
+            Part::Limits | Part::Neighbours | Part::Swap | Part::Shipped | Part::Adopt => None,
+        }
+    }
+
+    fn is_for(self, backend: On) -> bool {
+        match backend {
+            On::Docker => self != Part::Adopt,
+            On::Kube => self.step().is_some() || self == Part::Adopt,
         }
     }
 }
 
 impl Options {
-    fn parts(&self) -> Vec<Part> {
-        let wanted = |part: &Part| self.only.is_empty() || self.only.contains(part);
+    fn parts(&self) -> Result<Vec<Part>> {
+        if let Some(part) = self.only.iter().find(|part| !part.is_for(self.backend)) {
+            bail!("{part:?} is not measured with --backend {:?}", self.backend);
+        }
+        let wanted =
+            |part: &Part| part.is_for(self.backend) && (self.only.is_empty() || self.only.contains(part));
         let skipped = |part: &Part| self.skip_memory && *part == Part::Memory;
-        Part::value_variants().iter().copied().filter(|part| wanted(part) && !skipped(part)).collect()
+        Ok(Part::value_variants().iter().copied().filter(|part| wanted(part) && !skipped(part)).collect())
     }
 }
 
@@ -165,20 +204,22 @@ fn main() -> ExitCode {
 }
 
 fn run(options: Options) -> Result<()> {
-    let parts = options.parts();
+    let parts = options.parts()?;
     let json = options.json.clone();
     // Found out before the work, not after it.
     if let Some(path) = &json {
         std::fs::write(path, "").with_context(|| format!("writing {}", path.display()))?;
     }
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let options = Arc::new(options);
     let (report, outcome) = tokio.block_on(async {
         let scratch = tempfile::Builder::new().prefix("elasticache-bench-").tempdir()?;
         let folder = scratch.path().to_owned();
+        let asked = Arc::clone(&options);
         // In a task, as an embedder's own calls are: from the main thread each would begin with a wake-up.
         let work = tokio::spawn(async move {
             let mut report = Report { machine: machine().await, ..Report::default() };
-            let outcome = measure(&options, &parts, &folder, &mut report).await;
+            let outcome = measure(&asked, &parts, &folder, &mut report).await;
             (report, outcome)
         });
         let stop = work.abort_handle();
@@ -190,8 +231,17 @@ fn run(options: Options) -> Result<()> {
             }
         };
         // What a part could not remove itself, whatever broke it off.
-        if let Err(error) = clean_up(outcome.is_err()).await {
-            eprintln!("warning: containers or volumes named *{}* were left: {error:#}", prefix());
+        match options.backend {
+            On::Docker => {
+                if let Err(error) = clean_up(outcome.is_err()).await {
+                    eprintln!("warning: containers or volumes named *{}* were left: {error:#}", prefix());
+                }
+            }
+            On::Kube => {
+                if let Err(error) = kube::clean_up(&options.kube).await {
+                    eprintln!("warning: a namespace named {}* was left: {error:#}", prefix());
+                }
+            }
         }
         Ok::<_, anyhow::Error>((report, outcome))
     })?;
@@ -233,6 +283,9 @@ async fn measure(options: &Options, parts: &[Part], folder: &Path, report: &mut 
     if cfg!(debug_assertions) {
         report.notes.push("built without optimisation: figures of ours mean little".to_owned());
     }
+    if options.backend == On::Kube {
+        return kube::measure(&options.kube, parts, options.runs, folder, report).await;
+    }
     let (data, cache) = (folder.join("data"), folder.join("cache"));
     // What needs no engine comes first, while no container of ours keeps the machine busy.
     let folders = policy::Folders { data: &data, cache: &cache };
@@ -264,7 +317,7 @@ async fn measure(options: &Options, parts: &[Part], folder: &Path, report: &mut 
                     heading(part, shipped::all(&folders, &policies, options.runs, folder)).await?;
             }
             Part::Up | Part::Exec | Part::Snapshot | Part::Reboot | Part::Stop => continue,
-            Part::Concurrent | Part::Memory => continue,
+            Part::Concurrent | Part::Memory | Part::Adopt => continue,
         }
         report.contrasts.extend(contrasts);
         report.costs.extend(costs);
@@ -334,11 +387,14 @@ mod tests {
 
     #[test]
     fn parts_are_chosen_and_left_out() -> Result<()> {
-        let parts = |line: &str| Ok::<_, clap::Error>(Options::try_parse_from(line.split(' '))?.parts());
-        assert_eq!(parts("bench")?.len(), Part::value_variants().len());
+        let parts = |line: &str| Options::try_parse_from(line.split(' '))?.parts();
+        assert_eq!(parts("bench")?.len(), Part::value_variants().len() - 1);
         assert_eq!(parts("bench --only up --only load")?, [Part::Up, Part::Load]);
         assert!(!parts("bench --skip-memory")?.contains(&Part::Memory));
         assert!(parts("bench --runs 0").is_err() && parts("bench --only speed").is_err());
+        let kube = "bench --backend kube --kubeconfig k --context c";
+        assert!(parts(kube)?.contains(&Part::Adopt) && !parts(kube)?.contains(&Part::Load));
+        assert!(parts(&format!("{kube} --only load")).is_err() && parts("bench --only adopt").is_err());
         Ok(())
     }
 }

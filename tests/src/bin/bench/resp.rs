@@ -1,15 +1,25 @@
 //! As much of the redis protocol as the bench needs.
 
+use std::any::Any;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// One connection to an engine on this machine.
+/// What leads to an engine.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// One connection to an engine.
 pub(crate) struct Redis {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Stream>>,
+    /// What the stream is part of, and ends with.
+    _whole: Option<Box<dyn Any + Send>>,
 }
 
 /// A reply: a line, the bytes of a bulk string, or nothing.
@@ -21,10 +31,20 @@ pub(crate) enum Reply {
 }
 
 impl Redis {
+    /// To an engine on this machine.
     pub(crate) async fn connect(port: u16) -> Result<Redis> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Redis::at("127.0.0.1", port).await
+    }
+
+    pub(crate) async fn at(address: &str, port: u16) -> Result<Redis> {
+        let stream = TcpStream::connect((address, port)).await?;
         stream.set_nodelay(true)?;
-        Ok(Redis { stream: BufReader::new(stream) })
+        Ok(Redis { stream: BufReader::new(Box::new(stream)), _whole: None })
+    }
+
+    /// Over a stream that is part of something else.
+    pub(crate) fn over(stream: impl Stream + 'static, whole: impl Any + Send) -> Redis {
+        Redis { stream: BufReader::new(Box::new(stream)), _whole: Some(Box::new(whole)) }
     }
 
     /// Sends commands that are encoded already, and counts that many replies off.
@@ -66,10 +86,12 @@ const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// One attempt: connect, `PING`, a true `PONG`.
 pub(crate) async fn is_ready(port: u16) -> bool {
-    let asked = async {
-        let mut redis = Redis::connect(port).await?;
-        redis.command(&[b"PING"]).await
-    };
+    answers(Redis::connect(port)).await
+}
+
+/// The same, however one connects.
+pub(crate) async fn answers(connect: impl Future<Output = Result<Redis>>) -> bool {
+    let asked = async { connect.await?.command(&[b"PING"]).await };
     matches!(timeout(ATTEMPT, asked).await, Ok(Ok(Reply::Line(word))) if word == "PONG")
 }
 
@@ -85,13 +107,13 @@ pub(crate) fn encode(words: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Writes `keys` small keys.
-pub(crate) async fn fill(port: u16, keys: usize) -> Result<()> {
+pub(crate) async fn fill(mut redis: Redis, keys: usize) -> Result<()> {
     let mut commands = Vec::new();
     for key in 0..keys {
         let (name, value) = (format!("key:{key}"), format!("value:{key}:{}", "x".repeat(40)));
         commands.extend(encode(&[b"SET", name.as_bytes(), value.as_bytes()]));
     }
-    Redis::connect(port).await?.pipeline(&commands, keys).await
+    redis.pipeline(&commands, keys).await
 }
 
 #[cfg(test)]
