@@ -51,15 +51,23 @@ struct Found {
     second: Option<Pod>,
 }
 
+/// The pod under one of the cache's two names.
+fn named(operation: &Operation, key: &CacheKey, turn: u8) -> Result<Option<Pod>, Error> {
+    kube::find(&names::pod(&operation.instance, &key.scope, &key.id, turn))
+}
+
 fn find(operation: &Operation, key: &CacheKey) -> Result<Found, Error> {
-    let name = |turn| names::pod(&operation.instance, &key.scope, &key.id, turn);
-    Ok(match (kube::find(&name(0))?, kube::find(&name(1))?) {
+    Ok(in_order(named(operation, key, 0)?, named(operation, key, 1)?))
+}
+
+fn in_order(a: Option<Pod>, b: Option<Pod>) -> Found {
+    match (a, b) {
         (Some(a), Some(b)) if follows(&a.info()) == Some(&b.info().uid) => {
             Found { first: Some(b), second: Some(a) }
         }
         (Some(a), b) => Found { first: Some(a), second: b },
         (None, b) => Found { first: b, second: None },
-    })
+    }
 }
 
 fn follows(info: &PodInfo) -> Option<&String> {
@@ -213,8 +221,13 @@ pub fn look(operation: &Operation, key: &CacheKey) -> Result<Option<Cache>, Erro
 
 /// The pod of a cache whose engine runs.
 pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
-    let Found { first, second } = find(operation, key)?;
     let runs = |pod: &Pod| seen(&pod.info()) == PodSeen::Running;
+    let a = match named(operation, key, 0)? {
+        // One that took over from nobody comes first, whatever there is under the other name.
+        Some(a) if runs(&a) && follows(&a.info()).is_none() => return Ok(a),
+        a => a,
+    };
+    let Found { first, second } = in_order(a, named(operation, key, 1)?);
     match (first, second) {
         (None, _) => Err(no_such_cache(key)),
         (Some(first), _) if runs(&first) => Ok(first),
