@@ -7,9 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kube_caches;
-#[allow(dead_code, reason = "these tests use a part of it")]
 mod kube_support;
-#[allow(dead_code, reason = "these tests use a part of it")]
 mod support;
 
 use std::process::Command;
