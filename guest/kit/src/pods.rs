@@ -43,6 +43,9 @@ const FAILOVER_WITHIN: u32 = 60_000;
 /// Milliseconds for a small question.
 const ANSWER_WITHIN: u32 = 10_000;
 
+/// Why an operation gives up where two of them meet that no lock keeps apart.
+const DELETED: &str = "its new pod was deleted meanwhile, by another operation on it perhaps; try again";
+
 /// The pods of one cache: two while it is handed over, and after a hand-over that broke off.
 struct Found {
     /// The only one, or the one that is taken over from.
@@ -109,8 +112,14 @@ fn settled(found: Found) -> Result<Option<Pod>, Error> {
         }
         return Ok(Some(first));
     };
+    let runs = seen(&first.info()) == PodSeen::Running;
     let handed_over = match seen(&first.info()) {
-        PodSeen::Running => role(&first)? == Role::Replica,
+        PodSeen::Running if role(&first)? == Role::Replica => true,
+        PodSeen::Running => {
+            // Whoever asked for it may have died before it came: called off, it comes no more.
+            call_off(&first);
+            role(&first)? == Role::Replica
+        }
         // It may come to run; the other one has nothing that it has not.
         PodSeen::Pending | PodSeen::Staging => false,
         // What it had is gone with it, unless the other one has it.
@@ -123,6 +132,10 @@ fn settled(found: Found) -> Result<Option<Pod>, Error> {
     }
     log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
     second.delete(SHORT_GRACE)?;
+    if runs && may_follow(&first) {
+        // Whoever began it may live, elsewhere, and have gone on.
+        take_charge(&first);
+    }
     Ok(Some(first))
 }
 
@@ -362,6 +375,7 @@ fn create_on<S: Storage>(
         }
         Ok(cache)
     })();
+    let made = made.map_err(|error| unless_deleted(&pod, &spec.key, error));
     if made.is_err() {
         tidy(pod.delete(SHORT_GRACE), "deleting the pod that failed to start");
         if let Some(before) = before {
@@ -527,11 +541,17 @@ fn hand_over<S: Storage>(
             ready(&new, true)?
         }
         Err(error) => {
+            let error = unless_deleted(&new, &spec.key, error);
             call_off(old);
             tidy(new.delete(SHORT_GRACE), "deleting the pod that was to take over");
             return Err(error);
         }
     };
+    // An operation on another machine, which holds no lock here, may have taken this hand-over for a broken one.
+    if has_ended(&new) {
+        take_charge(old);
+        return Err(refuse(&spec.key, DELETED));
+    }
     tidy(old.delete(SHORT_GRACE), "deleting the pod that was taken over from");
     Ok(cache)
 }
@@ -542,6 +562,19 @@ fn has_ended(pod: &Pod) -> bool {
         Ok(info) => matches!(seen(&info), PodSeen::Ended | PodSeen::Terminating),
         Err(error) => matches!(error, Error::NotFound(_)),
     }
+}
+
+/// What an operation failed with on a pod that it made. That somebody else deleted it explains all else.
+fn unless_deleted(made: &Pod, key: &CacheKey, error: Error) -> Error {
+    let deleted = match made.refresh() {
+        Ok(info) => info.terminating,
+        Err(error) => matches!(error, Error::NotFound(_)),
+    };
+    if !deleted {
+        return error;
+    }
+    log(Level::Info, &format!("the pod was deleted, and then: {error:?}"));
+    refuse(key, DELETED)
 }
 
 /// Call off a hand-over that may be under way.
