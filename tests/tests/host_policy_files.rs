@@ -145,7 +145,7 @@ async fn what_is_said_of_the_shipped_policy_is_true() {
     let description = info.description.unwrap();
     assert_eq!(description.name, "durable");
     assert_eq!(description.engines, Engine::ALL);
-    assert_eq!(description.backends, ["docker"]);
+    assert_eq!(description.backends, ["docker", "kube"]);
     assert!(description.promises.contains(&"data-survives-kill"));
     let runtime = World::new().await.durable().await;
     assert_eq!(runtime.describe().await.unwrap(), description);

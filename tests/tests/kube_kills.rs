@@ -103,7 +103,7 @@ impl Trial {
                 assert!(again.code() == 0 || again.error().0 == "conflict", "{id} {when}: {again:?}");
             }
             Kind::Replace => {
-                if at % 2 == 0 {
+                if at.is_multiple_of(2) {
                     self.is_old_or_new(id, &when).await;
                 }
                 self.place.done(&self.args(id), &when);
