@@ -99,6 +99,7 @@ enum Parts {
         probes: Arc<dyn Probes>,
         endpoint_host: String,
     },
+    #[cfg_attr(not(feature = "kube"), allow(dead_code, reason = "nothing finds a cluster then"))]
     Kube {
         cluster: Arc<dyn Cluster>,
         probes: Arc<dyn Probes>,
