@@ -220,7 +220,7 @@ fn bad_input_is_named_and_changes_nothing() {
         (&["snapshot", &m, missing], "memcached"),
         (&["up", &new, "--timeout", "0"], "0"),
         (&["up", &new, "--timeout", "soon"], "soon"),
-        (&["up", &new, "--backend", "kube"], "kube"),
+        (&["up", &new, "--backend", "nomad"], "nomad"),
         (&["up", &new, "--instance", "a\nb"], "instance"),
         (&["policy", "inspect", missing], "cannot be read"),
         (&["frobnicate"], "frobnicate"),

@@ -192,7 +192,7 @@ pub enum EngineError {
         object: String,
     },
     /// The engine cannot be reached, or hung up. What was asked may have happened.
-    #[error("the container engine did not answer about {object}: {message}")]
+    #[error("no answer about {object}: {message}")]
     Unavailable {
         /// Which object.
         object: String,
@@ -200,7 +200,7 @@ pub enum EngineError {
         message: String,
     },
     /// The engine refused, or failed.
-    #[error("the container engine failed on {object}: {message}")]
+    #[error("{object}: {message}")]
     Failed {
         /// Which object.
         object: String,

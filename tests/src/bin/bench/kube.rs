@@ -26,6 +26,7 @@ const AT_ONCE: usize = 4;
 
 /// Where the cluster is.
 #[derive(Debug, Args)]
+#[group(id = "cluster")]
 pub(crate) struct Options {
     /// With `kube`: the file that says how to reach the cluster. Nobody's current context is ever used unasked
     #[arg(long, value_name = "FILE", env = "KUBE_TEST_KUBECONFIG", required_if_eq("backend", "kube"))]
