@@ -241,7 +241,8 @@ fn docker(ground: &Ground) -> Result<()> {
 }
 
 fn kube(ground: &Ground) -> Result<()> {
-    integration(ground, files::Kind::Kube, &["--", "--test-threads", "2"])
+    // Most of the time passes while pods go, which takes little of the machine.
+    integration(ground, files::Kind::Kube, &["--", "--test-threads", "4"])
 }
 
 /// One at a time: what is restarted is everybody's.
