@@ -168,15 +168,18 @@ impl Pods {
     }
 }
 
-/// The process of this machine that is the first one in a pod's server container: it knows the pod by a variable.
+/// The process of this machine that is the first one in a pod's server container: the pod's cgroup has its uid in its
+/// name, which systemd writes with underscores.
 fn first_process(uid: &str) -> Option<String> {
-    let variable = format!("FAKECLOUD_POD_UID={uid}");
+    let other = uid.replace('-', "_");
     std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let knows = |bytes: Vec<u8>| bytes.split(|byte| *byte == 0).any(|one| one == variable.as_bytes());
-        let is_its = std::fs::read(entry.path().join("environ")).is_ok_and(knows);
-        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
-        let first = status.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-        (is_its && first).then(|| entry.file_name().to_string_lossy().into_owned())
+        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
+        let groups = read("cgroup")?;
+        let is_its = groups.contains(uid) || groups.contains(&other);
+        let first = read("status")?.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        // The container that holds the pod's network has a first process, too.
+        let holds = read("comm")?.trim() == "pause";
+        (is_its && first && !holds).then(|| entry.file_name().to_string_lossy().into_owned())
     })
 }
 
