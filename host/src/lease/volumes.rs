@@ -11,14 +11,16 @@ use crate::engine::{ContainerEngine, EngineError, Volume};
 use crate::environment::DockerEnvironment;
 use crate::ownership::{Kind, LEASE_OF, LEASE_SECONDS, Owner};
 
+/// What a lease says that is none: of how many seconds it is.
+const CLOCK: &str = "0";
 const PREFIX: &str = "fakecloud-elasticache-lease-";
 
 /// A lease of this owner's, from now on.
-async fn write(engine: &dyn ContainerEngine, owner: &Owner, seconds: u64) -> Result<Volume, EngineError> {
+async fn write(engine: &dyn ContainerEngine, owner: &Owner, seconds: &str) -> Result<Volume, EngineError> {
     let name = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
     let mut labels = BTreeMap::from([
         (LEASE_OF.to_owned(), owner.instance.clone()),
-        (LEASE_SECONDS.to_owned(), seconds.to_string()),
+        (LEASE_SECONDS.to_owned(), seconds.to_owned()),
     ]);
     owner.secret.mark(Kind::Lease, &name, &mut labels);
     engine.create_volume(&name, &labels).await
@@ -55,7 +57,7 @@ fn has_ended(lease: &Volume, now: SystemTime) -> bool {
 
 /// The engine's clock, read off a volume that is made for it.
 async fn now(engine: &dyn ContainerEngine, owner: &Owner) -> Result<SystemTime, EngineError> {
-    let clock = write(engine, owner, 0).await?;
+    let clock = write(engine, owner, CLOCK).await?;
     if let Err(error) = engine.remove_volume(&clock.name).await {
         tracing::warn!(volume = clock.name, %error, "a volume that served to read the clock was left");
     }
@@ -74,27 +76,38 @@ pub(super) async fn dead(
     let now = now(engine, owner).await?;
     Ok(leases
         .into_iter()
-        .filter(|(instance, leases)| {
-            *instance != owner.instance && leases.iter().all(|lease| has_ended(lease, now))
-        })
+        .filter(|(instance, leases)| is_dead(owner, instance, leases, now))
         .map(|(instance, _)| instance)
         .collect())
 }
 
-/// Removes the leases of dead instances that own nothing any more.
+fn is_dead(owner: &Owner, instance: &str, leases: &[Volume], now: SystemTime) -> bool {
+    instance != owner.instance && leases.iter().all(|lease| has_ended(lease, now))
+}
+
+/// Whether it is one of this owner's by which the clock was read, and whose removal was cut off.
+fn is_old_clock(owner: &Owner, instance: &str, lease: &Volume, now: SystemTime) -> bool {
+    let says = lease.labels.get(LEASE_SECONDS).map(String::as_str);
+    instance == owner.instance && says == Some(CLOCK) && has_ended(lease, now)
+}
+
+/// Removes the leases of dead instances that own nothing any more, and what was left of reading the clock.
 pub(super) async fn tidy(
     engine: &dyn ContainerEngine,
     owner: &Owner,
     owning: &HashSet<String>,
 ) -> Result<(), EngineError> {
-    let dead = dead(engine, owner).await?;
-    for (instance, leases) in read(engine, owner).await? {
-        if dead.contains(&instance) && !owning.contains(&instance) {
-            for lease in leases {
-                match engine.remove_volume(&lease.name).await {
-                    Ok(()) | Err(EngineError::NotFound { .. }) => {}
-                    Err(error) => return Err(error),
-                }
+    let leases = read(engine, owner).await?;
+    let now = now(engine, owner).await?;
+    for (instance, leases) in leases {
+        let is_gone = is_dead(owner, &instance, &leases, now) && !owning.contains(&instance);
+        for lease in leases {
+            if !is_gone && !is_old_clock(owner, &instance, &lease, now) {
+                continue;
+            }
+            match engine.remove_volume(&lease.name).await {
+                Ok(()) | Err(EngineError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
     }
@@ -108,7 +121,7 @@ impl Held {
     /// Takes the lease.
     pub(super) async fn take(environment: &DockerEnvironment, seconds: u64) -> Result<Self, EngineError> {
         let DockerEnvironment { engine, owner, .. } = environment;
-        let current = write(engine.as_ref(), owner, seconds).await?;
+        let current = write(engine.as_ref(), owner, &seconds.to_string()).await?;
         // What an earlier life of this instance left behind is superseded.
         for lease in read(engine.as_ref(), owner).await?.remove(&owner.instance).unwrap_or_default() {
             if lease.name != current.name {
@@ -126,7 +139,7 @@ impl Held {
         within: Duration,
     ) -> Result<(), EngineError> {
         let engine = environment.engine.as_ref();
-        let next = write(engine, &environment.owner, seconds).await?;
+        let next = write(engine, &environment.owner, &seconds.to_string()).await?;
         let last = std::mem::replace(&mut self.0, next);
         if timeout(within, forget(engine, &last)).await.is_err() {
             tracing::warn!(volume = last.name, "an old lease was left");
