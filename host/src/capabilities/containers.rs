@@ -1,8 +1,9 @@
 //! What an operation may do with containers, and how: every look and every change goes through here.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::Instant;
 use wasmtime::component::Resource;
 
 use super::files::{FILE_BYTES, Small};

@@ -4,9 +4,10 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use wasmtime::component::ResourceTable;
 
 use crate::engine::cluster::{ObjectId, Pod};
@@ -112,7 +113,8 @@ enum Purpose {
     Apart,
 }
 
-/// When an operation is to have come to its end. Shared with whoever ends it.
+/// When an operation is to have come to its end, by the async runtime's clock, which a simulation may move. Shared with
+/// whoever ends it.
 #[derive(Debug, Clone)]
 pub(crate) struct Deadline(Arc<Mutex<Instant>>);
 
@@ -175,11 +177,11 @@ pub(crate) struct Created {
     pub(crate) claims: Vec<String>,
 }
 
-/// How long the guest has been computing: host calls do not count.
+/// How long the guest has been computing, by the machine's clock: host calls do not count.
 #[derive(Debug)]
 struct GuestClock {
     used: Duration,
-    since: Option<Instant>,
+    since: Option<std::time::Instant>,
 }
 
 impl OperationState {
@@ -216,7 +218,7 @@ impl OperationState {
 
     /// The guest's turn begins.
     pub(crate) fn enter_guest(&mut self) {
-        self.clock.since = Some(Instant::now());
+        self.clock.since = Some(std::time::Instant::now());
     }
 
     /// Whether the guest has used up its time; asked at every epoch.
@@ -306,13 +308,13 @@ impl OperationState {
             Guards::On => tokio::time::timeout(left, work).await.unwrap_or_else(|_| {
                 Err(wit::Error::Timeout(format!("{what} {object}: nothing came back within {left:.1?}")))
             }),
-            #[cfg(feature = "memory")]
+            #[cfg(feature = "testing")]
             Guards::Off => work.await,
         };
         if purpose == Purpose::Apart {
             self.deadline.set(deadline + started.elapsed());
         }
-        self.clock.since = Some(Instant::now());
+        self.clock.since = Some(std::time::Instant::now());
         tracing::debug!(
             operation = self.id,
             call = what,

@@ -1,8 +1,9 @@
 //! One operation: a fresh instance, one call, and an account of how it ended.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep_until};
 use wasmtime::component::{Resource, ResourceTableError};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -118,7 +119,7 @@ impl Policy {
         // The deadline moves while an image is fetched, so it is looked at again whenever it seems to have passed.
         let too_late = async {
             while Instant::now() < deadline.get() + over {
-                tokio::time::sleep_until((deadline.get() + over).into()).await;
+                sleep_until(deadline.get() + over).await;
             }
         };
         let finished = if guards.are_on() {
