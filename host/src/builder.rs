@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::engine::ContainerEngine;
+#[cfg(feature = "kube")]
+use crate::engine::EngineError;
 use crate::engine::cluster::Cluster;
 #[cfg(feature = "kube")]
 use crate::engine::kube::{KubeOptions, Pull, RestoreBy};
@@ -21,7 +23,7 @@ use crate::manifest::{Manifest, PolicySource};
 #[cfg(feature = "kube")]
 use crate::ownership::new_secret;
 use crate::ownership::{Owner, Secret, default_cache_dir, default_data_dir};
-use crate::policy::{Active, CompiledCache, Guards, Limits};
+use crate::policy::{Active, CompiledCache, Guards, Limits, Terms};
 use crate::probes::Probes;
 use crate::progress::{SharedProgress, silent};
 use crate::runtime::{Runtime, Shared};
@@ -110,6 +112,16 @@ enum Parts {
     },
 }
 
+/// A cluster that was not found but given.
+#[cfg(feature = "kube")]
+#[derive(Clone)]
+struct GivenCluster {
+    cluster: Arc<dyn Cluster>,
+    probes: Arc<dyn Probes>,
+    /// Class and bytes.
+    storage: Option<(String, u64)>,
+}
+
 /// Makes what lets pods fetch files, for the embedder's base URL if one was configured.
 #[cfg(feature = "kube")]
 pub(crate) type MakePull = Box<dyn Fn(Option<&str>) -> Result<Pull, InvalidInput> + Send + Sync>;
@@ -122,6 +134,9 @@ pub struct RuntimeBuilder {
     parts: Option<Parts>,
     #[cfg(feature = "kube")]
     kube: Option<KubeOptions>,
+    /// In the place of the one that the options name, with its probes and the storage of its claims.
+    #[cfg(feature = "kube")]
+    cluster: Option<GivenCluster>,
     /// Gives pods the files they start from, in an embedder that can: from its base URL.
     #[cfg(feature = "kube")]
     pull: Option<MakePull>,
@@ -139,6 +154,9 @@ pub struct RuntimeBuilder {
     settings: Vec<(String, String)>,
     progress: Option<SharedProgress>,
     guards: Guards,
+    /// What another runtime has loaded, in the place of loading it again.
+    #[cfg(feature = "testing")]
+    loaded: Option<Arc<Active>>,
 }
 
 impl std::fmt::Debug for RuntimeBuilder {
@@ -179,6 +197,20 @@ impl RuntimeBuilder {
     #[cfg(feature = "kube")]
     pub fn kube(mut self, options: KubeOptions) -> Self {
         self.kube = Some(options);
+        self
+    }
+
+    /// A cluster of the embedder's own, the way to ask what runs in its pods, and the storage class of claims with their
+    /// size in bytes, if data is to lie on claims. Replaces [`RuntimeBuilder::backend`].
+    #[cfg(feature = "kube")]
+    pub fn cluster(
+        mut self,
+        cluster: Arc<dyn Cluster>,
+        probes: Arc<dyn Probes>,
+        storage: Option<(String, u64)>,
+    ) -> Self {
+        self.backend = Some(Backend::Kube);
+        self.cluster = Some(GivenCluster { cluster, probes, storage });
         self
     }
 
@@ -272,10 +304,17 @@ impl RuntimeBuilder {
 
     /// Holds the policy to no limit, until another one is swapped in, so that the bench can tell what limits cost:
     /// nothing interrupts it, nothing it takes is counted, and nothing it waits for has a deadline. What is granted
-    /// is still asked. Only for a policy that is trusted, and only in builds with the engine for tests.
-    #[cfg(feature = "memory")]
+    /// is still asked. Only for a policy that is trusted, and only in builds for tests.
+    #[cfg(feature = "testing")]
     pub fn unlimited(mut self) -> Self {
         self.guards = Guards::Off;
+        self
+    }
+
+    /// Runs the policy that another runtime has loaded, whatever file is named: for tests that make many runtimes.
+    #[cfg(feature = "testing")]
+    pub fn policy_of(mut self, runtime: &Runtime) -> Self {
+        self.loaded = Some(runtime.active());
         self
     }
 
@@ -290,6 +329,11 @@ impl RuntimeBuilder {
             Some(parts) => parts,
             None => self.find_parts().await?,
         };
+        #[cfg(feature = "testing")]
+        if self.loaded.is_some() {
+            // Nothing is left that takes long.
+            return self.assemble(parts);
+        }
         // Compiling a policy takes a core for a while.
         tokio::task::spawn_blocking(move || self.assemble(parts))
             .await
@@ -330,6 +374,10 @@ impl RuntimeBuilder {
         if backend == Backend::Kube {
             let options = self.kube.take().unwrap_or(manifest.kube);
             manifest.kube = options.filled(variables)?;
+            if let Some(given) = &self.cluster {
+                manifest.kube.namespace = Some(given.cluster.namespace().to_owned());
+                manifest.kube.storage_class = given.storage.as_ref().map(|(class, _)| class.clone());
+            }
             // Nobody but whoever runs this host has said anything, and that is which namespace they mean.
             if !is_named {
                 manifest.grants = Grants::standard_kube(manifest.kube.namespace())?;
@@ -351,8 +399,14 @@ impl RuntimeBuilder {
         match self.backend.unwrap_or_default() {
             #[cfg(feature = "kube")]
             Backend::Kube => {
-                let options = self.environment.as_ref().map(|e| e.kube.clone()).unwrap_or_default();
-                find_cluster(options, self.pull.as_ref()).await
+                let given = match &self.cluster {
+                    Some(given) => given.clone(),
+                    None => {
+                        let options = self.environment.as_ref().map(|e| e.kube.clone()).unwrap_or_default();
+                        find_cluster(options, self.pull.as_ref()).await?
+                    }
+                };
+                kube_parts(given).await
             }
             other => find_engine(other).await,
         }
@@ -386,7 +440,14 @@ impl RuntimeBuilder {
         let manifest = self.environment.unwrap_or_default();
         // What was compiled here is this machine's affair, whoever owns the caches.
         let compiled = CompiledCache::new(&cache_dir, folder_secret.clone());
-        let active = Active::load(manifest.clone(), &compiled, self.guards)?;
+        #[cfg(feature = "testing")]
+        let loaded = self.loaded.map(|active| active.policy.clone());
+        #[cfg(not(feature = "testing"))]
+        let loaded = None;
+        let active = match loaded {
+            Some(policy) => Active { policy, terms: Arc::new(Terms::of(manifest.clone(), self.guards)) },
+            None => Active::load(manifest.clone(), &compiled, self.guards)?,
+        };
         let owner = |secret| Owner { secret, instance, leased: self.lease.is_some() };
         let progress = self.progress.unwrap_or_else(silent);
         let environment = match parts {
@@ -501,15 +562,9 @@ fn not_supplied(backend: Backend) -> Error {
 
 /// Finds the cluster. What does not work there shows here, not at the first cache.
 #[cfg(feature = "kube")]
-async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<Parts, Error> {
-    use crate::engine::EngineError;
+async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<GivenCluster, Error> {
     use crate::engine::kube::Kube;
 
-    let scheduling = Scheduling::from_variables(|name| std::env::var(name).ok())?;
-    let failed = |error: EngineError| match error {
-        EngineError::Unavailable { .. } => Error::Unavailable { message: error.to_string() },
-        other => Error::Engine { message: other.to_string() },
-    };
     let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
     let pull = match (options.restore, pull) {
         (Some(RestoreBy::Pull), Some(make)) => Some(make(options.self_url.as_deref())?),
@@ -519,19 +574,34 @@ async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<P
         }
         (Some(RestoreBy::Stream) | None, _) => None,
     };
-    let mut cluster = Kube::connect(options).await.map_err(failed)?;
+    let mut cluster = Kube::connect(options).await.map_err(of_cluster)?;
     if let Some(pull) = pull {
         cluster = cluster.pulling(pull);
     }
-    let bytes = cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &new_secret()).await.map_err(failed)?;
+    let probes = cluster.probes();
+    Ok(GivenCluster { cluster: Arc::new(cluster), probes, storage })
+}
+
+/// What an operation needs beside the cluster: the key by which owners know their objects, and where pods may run.
+#[cfg(feature = "kube")]
+async fn kube_parts(GivenCluster { cluster, probes, storage }: GivenCluster) -> Result<Parts, Error> {
+    let scheduling = Scheduling::from_variables(|name| std::env::var(name).ok())?;
+    let bytes = cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &new_secret()).await.map_err(of_cluster)?;
     let secret = Secret::of_bytes(&bytes).ok_or_else(|| Error::Engine {
         message: format!(
             "secret {OWNER_SECRET} holds no key of this runtime's under {OWNER_KEY}; restore it, or delete it if \
              no cache is to be found again"
         ),
     })?;
-    let probes = cluster.probes();
-    Ok(Parts::Kube { cluster: Arc::new(cluster), probes, secret, scheduling, storage })
+    Ok(Parts::Kube { cluster, probes, secret, scheduling, storage })
+}
+
+#[cfg(feature = "kube")]
+fn of_cluster(error: EngineError) -> Error {
+    match error {
+        EngineError::Unavailable { .. } => Error::Unavailable { message: error.to_string() },
+        other => Error::Engine { message: other.to_string() },
+    }
 }
 
 /// The backend that the process's variables name. One that is not supplied is an error: nothing else is silently

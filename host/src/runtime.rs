@@ -143,7 +143,7 @@ impl Runtime {
     }
 
     /// The policy for an operation that begins now: to be asked for once, so that all of it runs on the same one.
-    fn active(&self) -> Arc<Active> {
+    pub(crate) fn active(&self) -> Arc<Active> {
         Arc::clone(&self.shared.active.read())
     }
 

@@ -172,6 +172,33 @@ pub struct Step {
     pub steps: Vec<Step>,
 }
 
+impl Step {
+    /// A step that brings a cache up, whatever there is of it.
+    pub fn up(cache: &str) -> Self {
+        Self {
+            r#do: Action::Up,
+            cache: cache.to_owned(),
+            file: String::new(),
+            replace: false,
+            version: None,
+            engine: None,
+            keys: 0,
+            args: Vec::new(),
+            error: None,
+            errors: Vec::new(),
+            adopted: None,
+            was_there: None,
+            success: None,
+            state: None,
+            endpoint: None,
+            caches: None,
+            containers: None,
+            volumes: None,
+            steps: Vec::new(),
+        }
+    }
+}
+
 fn default_cache() -> String {
     "a".to_owned()
 }

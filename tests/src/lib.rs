@@ -1,11 +1,19 @@
 //! Conformance: scenarios that name neither a container engine nor a policy, and what runs them.
 //!
 //! - [`corpus`]: the scenarios, read from the files in `tests/corpus`
+//! - [`faults`]: what goes wrong between a host and its world
+//! - [`explore`]: scenarios in a simulated world, with every fault at every call
 //! - [`world`]: where they run, in memory or on a real engine, and what other hands do there
+//! - [`sim`]: the world that is simulated
 //! - [`runner`]: one scenario, step by step
+//! - [`trace`]: what was done, to be compared
 //! - [`verdict`]: what came of all of them
 
 pub mod corpus;
+pub mod explore;
+pub mod faults;
 pub mod runner;
+pub mod sim;
+pub mod trace;
 pub mod verdict;
 pub mod world;

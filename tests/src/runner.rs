@@ -1,8 +1,7 @@
 //! One scenario with one engine: step by step, each held against what must be seen.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use elasticache_host::probes::Reply;
@@ -24,20 +23,50 @@ const COUNT_KEPT: &str = "\
 /// Keys that are read at once, over a connection each.
 const READS: usize = 16;
 
-/// A run of one scenario.
-struct Run {
-    world: World,
-    environment: Manifest,
-    engine: Engine,
+/// Where a scenario runs, and with what.
+#[derive(Clone)]
+pub struct Setting {
+    /// Where.
+    pub world: World,
+    /// The policy, and what it is given.
+    pub environment: Manifest,
+    /// A runtime that has loaded that policy, where many are made.
+    pub loaded: Option<Runtime>,
+    /// With which engine.
+    pub engine: Engine,
     /// Whether the policy promises that.
-    keeps_endpoints: bool,
-    instance: String,
-    /// The embedder's data folder, shared by runs: what differs is the instance.
-    data: PathBuf,
+    pub keeps_endpoints: bool,
+    /// Whose caches they are: different for each run on one engine, and found again in a list of containers.
+    pub instance: String,
+    /// The embedder's data folder.
+    pub data: PathBuf,
+    /// As many keys as that stand for more, where what takes the time is how many runs there are.
+    pub keys: u32,
+}
+
+/// A run of one scenario.
+pub(crate) struct Run {
+    setting: Setting,
     /// Files that scenarios name.
     folder: tempfile::TempDir,
     state: Mutex<State>,
 }
+
+/// A step in which an operation did not end as it must.
+#[derive(Debug)]
+pub(crate) struct WrongEnd {
+    /// The code of the error with which it ended; none if it succeeded.
+    pub(crate) code: Option<&'static str>,
+    text: String,
+}
+
+impl std::fmt::Display for WrongEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for WrongEnd {}
 
 /// What the run has seen.
 #[derive(Default)]
@@ -51,66 +80,71 @@ struct State {
     occupied: Vec<Occupied>,
 }
 
-/// Runs a scenario, as an embedder whose data folder is `data`, and removes what it left.
+/// Runs a scenario, and removes what it left.
 ///
 /// # Errors
 /// What was seen instead of what must be, with the step.
-pub async fn run(
-    scenario: &Scenario,
-    world: &World,
-    environment: &Manifest,
-    engine: Engine,
-    keeps_endpoints: bool,
-    data: &Path,
-) -> Result<()> {
-    // Different for each run, and found again in a list of containers.
-    let instance = format!("conformance-{}-{}-{engine}", std::process::id(), scenario.name);
-    let run = Arc::new(Run {
-        world: world.clone(),
-        environment: environment.clone(),
-        engine,
-        keeps_endpoints,
-        instance: instance.clone(),
-        data: data.to_owned(),
-        folder: tempfile::tempdir().context("making a temporary folder")?,
-        state: Mutex::default(),
-    });
+pub async fn run(scenario: &Scenario, setting: Setting) -> Result<()> {
+    let run = Run::new(setting)?;
     let mut outcome = Ok(());
     for (at, step) in scenario.steps.iter().enumerate() {
-        outcome = run
-            .step(step, true)
-            .await
-            .with_context(|| format!("step {} ({:?} {:?})", at + 1, step.r#do, step.cache));
+        outcome = run.step(step, true).await.with_context(|| place(at, step));
         if outcome.is_err() {
             break;
         }
     }
-    drop(run);
-    let cleaned = world.clean(&instance).await.context("cleaning up after the scenario");
+    run.end_host().await;
+    let setting = &run.setting;
+    let cleaned = setting.world.clean(&setting.instance).await.context("cleaning up after the scenario");
     outcome.and(cleaned)
 }
 
+/// Which step it is, for people.
+pub(crate) fn place(at: usize, step: &Step) -> String {
+    format!("step {} ({:?} {:?})", at + 1, step.r#do, step.cache)
+}
+
 impl Run {
+    pub(crate) fn new(setting: Setting) -> Result<Self> {
+        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        Ok(Self { setting, folder, state: Mutex::default() })
+    }
+
+    /// The host's process is gone.
+    pub(crate) async fn end_host(&self) {
+        self.state.lock().await.runtime = None;
+    }
+
     /// Ids differ between runs, so that runs at once on one engine never meet.
-    fn key(&self, cache: &str) -> Result<CacheKey> {
-        Ok(CacheKey::new(format!("s-{}", self.instance), cache)?)
+    pub(crate) fn key(&self, cache: &str) -> Result<CacheKey> {
+        Ok(CacheKey::new(format!("s-{}", self.setting.instance), cache)?)
+    }
+
+    /// What was put there to be left alone.
+    pub(crate) async fn look_alikes(&self) -> Vec<String> {
+        self.state.lock().await.look_alikes.clone()
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    async fn runtime(&self) -> Result<Runtime> {
+    pub(crate) async fn runtime(&self) -> Result<Runtime> {
         let mut state = self.state.lock().await;
         if let Some(runtime) = &state.runtime {
             return Ok(runtime.clone());
         }
+        let Setting { world, environment, loaded, instance, data, .. } = &self.setting;
         let builder = Runtime::builder()
-            .environment(self.environment.clone())
-            .instance(&self.instance)
-            .data_dir(&self.data)
-            .cache_dir(&self.data);
-        let runtime = self.world.equip(builder)?.build().await?;
+            .environment(environment.clone())
+            .instance(instance)
+            .data_dir(data)
+            .cache_dir(data);
+        let builder = match loaded {
+            Some(loaded) => builder.policy_of(loaded),
+            None => builder,
+        };
+        let runtime = world.equip(builder)?.build().await?;
         Ok(state.runtime.insert(runtime).clone())
     }
 
@@ -119,7 +153,7 @@ impl Run {
     }
 
     /// `alone`: no other step runs meanwhile, so what an operation returned can be held against the world.
-    fn step<'a>(&'a self, step: &'a Step, alone: bool) -> BoxFuture<'a, Result<()>> {
+    pub(crate) fn step<'a>(&'a self, step: &'a Step, alone: bool) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             match step.r#do {
                 Action::Up | Action::Reboot => self.returns_a_cache(step, alone).await,
@@ -140,7 +174,7 @@ impl Run {
                 Action::StopAll => expected(step, self.runtime().await?.stop_all().await).map(drop),
                 Action::Reap => expected(step, self.runtime().await?.reap().await).map(drop),
                 Action::NewHost => {
-                    self.state.lock().await.runtime = None;
+                    self.end_host().await;
                     Ok(())
                 }
                 Action::Write => self.write(step).await,
@@ -160,7 +194,7 @@ impl Run {
                     Ok(())
                 }
                 Action::Count => {
-                    let (containers, volumes) = self.world.count(&self.instance).await?;
+                    let (containers, volumes) = self.setting.world.count(&self.setting.instance).await?;
                     same("containers", step.containers, containers)?;
                     same("volumes", step.volumes, volumes)
                 }
@@ -178,7 +212,7 @@ impl Run {
     async fn returns_a_cache(&self, step: &Step, alone: bool) -> Result<()> {
         let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
         let returned = if step.r#do == Action::Up {
-            let mut spec = CacheSpec::new(key, self.engine);
+            let mut spec = CacheSpec::new(key, self.setting.engine);
             if let Some(engine) = &step.engine {
                 spec.engine = engine.parse()?;
             }
@@ -195,7 +229,8 @@ impl Run {
         same("adopted", step.adopted, cache.adopted)?;
         // An endpoint that was returned answers: true, not remembered.
         if alone && cache.engine != Engine::Memcached {
-            self.world
+            self.setting
+                .world
                 .ask(&endpoint, &["PING".to_owned()])
                 .await
                 .context("the endpoint that was returned")?;
@@ -203,7 +238,7 @@ impl Run {
         let mut state = self.state.lock().await;
         let before = state.caches.insert(step.cache.clone(), cache).and_then(|cache| cache.endpoint);
         match (step.endpoint, before) {
-            (Some(EndpointIs::Same), before) if self.keeps_endpoints => {
+            (Some(EndpointIs::Same), before) if self.setting.keeps_endpoints => {
                 same("the endpoint", before.as_ref(), &endpoint)
             }
             (Some(EndpointIs::Other), Some(before)) if before == endpoint => {
@@ -245,14 +280,15 @@ impl Run {
 
     async fn write(&self, step: &Step) -> Result<()> {
         let endpoint = self.known(&step.cache).await?.endpoint.context("it has no endpoint")?;
-        let numbers: Vec<u32> = (0..step.keys).collect();
+        let keys = step.keys.min(self.setting.keys);
+        let numbers: Vec<u32> = (0..keys).collect();
         for numbers in numbers.chunks(500) {
             let pairs = numbers.iter().flat_map(|n| [format!("key-{n}"), value(&step.cache, *n)]);
             let args: Vec<String> = std::iter::once("MSET".to_owned()).chain(pairs).collect();
-            let reply = self.world.ask(&endpoint, &args).await?;
+            let reply = self.setting.world.ask(&endpoint, &args).await?;
             ensure!(reply == Reply::Status("OK".to_owned()), "MSET was answered with {reply:?}");
         }
-        self.state.lock().await.written.insert(step.cache.clone(), step.keys);
+        self.state.lock().await.written.insert(step.cache.clone(), keys);
         Ok(())
     }
 
@@ -260,9 +296,9 @@ impl Run {
         let written = self.state.lock().await.written.get(of).copied().context("nothing was written")?;
         self.expect_size(cache, written).await?;
         let endpoint = self.known(cache).await?.endpoint.context("it has no endpoint")?;
-        if self.world.runs_scripts() {
+        if self.setting.world.runs_scripts() {
             let args = ["EVAL", COUNT_KEPT, "0", &written.to_string(), &value_prefix(of)].map(str::to_owned);
-            let kept = self.world.ask(&endpoint, &args).await?;
+            let kept = self.setting.world.ask(&endpoint, &args).await?;
             ensure!(kept == Reply::Integer(written.into()), "of {written} keys {kept:?} have their values");
             return Ok(());
         }
@@ -271,7 +307,8 @@ impl Run {
             .try_for_each_concurrent(READS, |n| {
                 let endpoint = &endpoint;
                 async move {
-                    let reply = self.world.ask(endpoint, &["GET".to_owned(), format!("key-{n}")]).await?;
+                    let reply =
+                        self.setting.world.ask(endpoint, &["GET".to_owned(), format!("key-{n}")]).await?;
                     ensure!(reply == Reply::Bulk(value(of, n).into_bytes()), "key-{n} is {reply:?}");
                     Ok(())
                 }
@@ -281,7 +318,7 @@ impl Run {
 
     async fn expect_size(&self, cache: &str, keys: u32) -> Result<()> {
         let endpoint = self.known(cache).await?.endpoint.context("it has no endpoint")?;
-        let reply = self.world.ask(&endpoint, &["DBSIZE".to_owned()]).await?;
+        let reply = self.setting.world.ask(&endpoint, &["DBSIZE".to_owned()]).await?;
         ensure!(reply == Reply::Integer(keys.into()), "{cache} holds {reply:?} keys instead of {keys}");
         Ok(())
     }
@@ -297,7 +334,7 @@ impl Run {
     async fn other_hands(&self, step: &Step) -> Result<()> {
         if step.r#do == Action::ExpectLookAlikes {
             for name in &self.state.lock().await.look_alikes {
-                ensure!(self.world.is_untouched(name).await?, "{name} was touched");
+                ensure!(self.setting.world.is_untouched(name).await?, "{name} was touched");
             }
             return Ok(());
         }
@@ -305,16 +342,16 @@ impl Run {
         match step.r#do {
             Action::OccupyPort => {
                 let port = cache.endpoint.context("it has no endpoint")?.port;
-                let occupied = self.world.occupy(port)?;
+                let occupied = self.setting.world.occupy(port)?;
                 self.state.lock().await.occupied.push(occupied);
                 Ok(())
             }
-            Action::RestartByOthers => self.world.restart(&cache.handle).await,
-            Action::RemoveByOthers => self.world.remove(&cache.handle).await,
-            Action::Kill => self.world.kill(&cache.handle).await,
-            Action::FailSaves => self.world.fail_saves(&cache.handle).await,
+            Action::RestartByOthers => self.setting.world.restart(&cache.handle).await,
+            Action::RemoveByOthers => self.setting.world.remove(&cache.handle).await,
+            Action::Kill => self.setting.world.kill(&cache.handle).await,
+            Action::FailSaves => self.setting.world.fail_saves(&cache.handle).await,
             Action::LookAlike => {
-                let name = self.world.look_alike(&cache.handle).await?;
+                let name = self.setting.world.look_alike(&cache.handle).await?;
                 self.state.lock().await.look_alikes.push(name);
                 Ok(())
             }
@@ -341,14 +378,18 @@ fn value_prefix(cache: &str) -> String {
 
 /// The value, or `None` where the error came that must.
 fn expected<T>(step: &Step, returned: Result<T, Error>) -> Result<Option<T>> {
-    match (returned, &step.error) {
-        (Ok(value), None) => Ok(Some(value)),
-        (Ok(_), Some(code)) => bail!("it succeeded instead of failing with {code}"),
-        (Err(error), Some(code)) if error.code() == code => Ok(None),
-        (Err(error), None) if step.errors.iter().any(|code| code == error.code()) => Ok(None),
-        (Err(error), Some(code)) => bail!("it failed with {} instead of {code}: {error}", error.code()),
-        (Err(error), None) => bail!("it failed with {}: {error}", error.code()),
-    }
+    let may = |code: &str| step.errors.iter().any(|may| may == code);
+    let (code, text) = match (returned, &step.error) {
+        (Ok(value), None) => return Ok(Some(value)),
+        (Err(error), Some(code)) if error.code() == code => return Ok(None),
+        (Err(error), None) if may(error.code()) => return Ok(None),
+        (Ok(_), Some(code)) => (None, format!("it succeeded instead of failing with {code}")),
+        (Err(error), Some(code)) => {
+            (Some(error.code()), format!("it failed with {} instead of {code}: {error}", error.code()))
+        }
+        (Err(error), None) => (Some(error.code()), format!("it failed with {}: {error}", error.code())),
+    };
+    Err(WrongEnd { code, text }.into())
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: Option<T>, seen: T) -> Result<()> {

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use elasticache_host::{Description, Engine, Manifest, Runtime};
 use futures_util::{StreamExt, stream};
 
 use crate::corpus::{Engines, Scenario};
-use crate::runner;
+use crate::faults::Tap;
+use crate::runner::{self, Setting};
+use crate::trace;
 use crate::world::World;
 
 /// How one scenario ended with one engine.
@@ -94,25 +96,31 @@ pub async fn judge(
             Err(outcome) => jobs.push((scenario, Err(outcome), worlds())),
         }
     }
-    let mut ended =
-        stream::iter(jobs)
-            .map(|(scenario, planned, world)| async move {
-                let (name, title) = (scenario.name.clone(), scenario.title.clone());
-                match planned {
-                    Err(outcome) => Line { name, title, engine: None, outcome },
-                    Ok(engine) => {
-                        let outcome =
-                            match runner::run(&scenario, &world, environment, engine, keeps_endpoints, data)
-                                .await
-                            {
-                                Ok(()) => Outcome::Passed,
-                                Err(error) => Outcome::Failed(error),
-                            };
-                        Line { name, title, engine: Some(engine), outcome }
-                    }
+    let mut ended = stream::iter(jobs)
+        .map(|(scenario, planned, world)| async move {
+            let (name, title) = (scenario.name.clone(), scenario.title.clone());
+            match planned {
+                Err(outcome) => Line { name, title, engine: None, outcome },
+                Ok(engine) => {
+                    let setting = Setting {
+                        world,
+                        environment: environment.clone(),
+                        loaded: None,
+                        engine,
+                        keeps_endpoints,
+                        instance: format!("conformance-{}-{name}-{engine}", std::process::id()),
+                        data: data.to_owned(),
+                        keys: u32::MAX,
+                    };
+                    let outcome = match run(&scenario, setting).await {
+                        Ok(()) => Outcome::Passed,
+                        Err(error) => Outcome::Failed(error),
+                    };
+                    Line { name, title, engine: Some(engine), outcome }
                 }
-            })
-            .buffered(at_once);
+            }
+        })
+        .buffered(at_once);
     let mut lines = Vec::new();
     while let Some(line) = ended.next().await {
         report(&line);
@@ -121,8 +129,21 @@ pub async fn judge(
     Ok(lines)
 }
 
+/// Runs a scenario; in the real world also beside the simulated one, which must do the same.
+async fn run(scenario: &Scenario, setting: Setting) -> Result<()> {
+    let Some(simulated) = setting.world.simulated().filter(|_| trace::is_comparable(scenario)) else {
+        return runner::run(scenario, setting).await;
+    };
+    let taps = [Tap::default(), Tap::default()];
+    let real = setting.world.behind(&taps[0]);
+    let beside = Setting { world: simulated.behind(&taps[1]), ..setting.clone() };
+    runner::run(scenario, Setting { world: real, ..setting }).await?;
+    runner::run(scenario, beside).await.context("in the simulation, unlike in truth")?;
+    trace::compare(scenario, &taps[0].lines(), &taps[1].lines())
+}
+
 /// With which engines a scenario is run, or why it is not.
-fn plan(
+pub(crate) fn plan(
     scenario: &Scenario,
     description: Option<&Description>,
     backend: &str,

@@ -5,11 +5,13 @@ mod pods;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use elasticache_host::probes::Reply;
 use elasticache_host::{Endpoint, RuntimeBuilder};
 
+use crate::faults::Tap;
 use containers::Containers;
 use pods::Pods;
 
@@ -33,9 +35,47 @@ pub struct Occupied {
 }
 
 impl World {
-    /// The in-memory engine, new and empty.
-    pub fn memory() -> Self {
-        Self(Kind::Containers(Containers::memory()))
+    /// A simulated Docker, new and empty.
+    pub fn sim() -> Self {
+        Self(Kind::Containers(Containers::sim()))
+    }
+
+    /// The same, where the host's calls pass a tap, and what stands there does not belong to any scenario.
+    ///
+    /// # Errors
+    /// If the bystanders cannot be made.
+    pub fn sim_behind(tap: &Tap) -> Result<Self> {
+        Ok(Self(Kind::Containers(Containers::sim_behind(tap)?)))
+    }
+
+    /// The same, where the host's calls pass a tap.
+    pub fn behind(&self, tap: &Tap) -> Self {
+        match &self.0 {
+            Kind::Containers(containers) => Self(Kind::Containers(containers.behind(tap))),
+            Kind::Pods(_) => self.clone(),
+        }
+    }
+
+    /// Everything that is there, a line each, for comparing what was with what is.
+    ///
+    /// # Errors
+    /// If the engine does not say.
+    pub async fn everything(&self) -> Result<Vec<String>> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.everything().await,
+            Kind::Pods(_) => bail!("a cluster has more than can be listed"),
+        }
+    }
+
+    /// Moves the world's clock on, where it has one of its own.
+    ///
+    /// # Errors
+    /// If it is the real one.
+    pub fn advance(&self, by: Duration) -> Result<()> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.advance(by),
+            Kind::Pods(_) => bail!("a real cluster's clock cannot be moved"),
+        }
     }
 
     /// The Docker or Podman that this machine has.
@@ -60,6 +100,14 @@ impl World {
         match &self.0 {
             Kind::Containers(_) => "docker",
             Kind::Pods(_) => "kube",
+        }
+    }
+
+    /// What stands for it in a simulation, new and empty; `None` if it is one.
+    pub fn simulated(&self) -> Option<Self> {
+        match &self.0 {
+            Kind::Containers(containers) if containers.are_real() => Some(Self::sim()),
+            Kind::Containers(_) | Kind::Pods(_) => None,
         }
     }
 

@@ -1,12 +1,12 @@
 //! Operations at once: callers that go away, turns on one cache, different caches in parallel, the end of all.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use conformance::sim::docker::Call;
 use elasticache_host::Cache;
-use elasticache_host::engine::memory::Call;
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{Plan, World, endpoint, key, redis, soon, unavailable};
+use sim_support::{Plan, World, endpoint, key, redis, soon, unavailable};
 
 #[tokio::test]
 async fn an_operation_whose_caller_went_away_runs_to_its_end() {
@@ -64,7 +64,7 @@ async fn an_operation_whose_caller_was_aborted_cleans_up_after_its_failure() {
     soon(gate.reached()).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
-    world.memory.fail_next(Call::StartContainer, unavailable(), false);
+    world.sim.fail_next(Call::StartContainer, unavailable(), false);
     gate.open();
     // Comes after it.
     assert!(!soon(runtime.stop(&key("a"))).await.unwrap(), "nothing was left to stop");
@@ -84,7 +84,7 @@ async fn operations_on_one_cache_come_one_after_the_other_also_from_another_proc
         async move { runtime.ensure(redis("a")).await }
     });
     soon(gate.reached()).await;
-    let so_far = world.memory.calls();
+    let so_far = world.sim.calls();
     let created = so_far.iter().find_map(|line| line.strip_prefix("create_container ")).unwrap();
     let second = tokio::spawn({
         let runtime = runtime.clone();
@@ -94,7 +94,7 @@ async fn operations_on_one_cache_come_one_after_the_other_also_from_another_proc
     // A whole life of another cache passes meanwhile.
     runtime.ensure(redis("b")).await.unwrap();
     runtime.stop(&key("b")).await.unwrap();
-    let meanwhile = world.memory.calls().split_off(so_far.len());
+    let meanwhile = world.sim.calls().split_off(so_far.len());
     assert!(meanwhile.len() > 10);
     assert!(!meanwhile.iter().any(|line| line.contains(created)), "{meanwhile:#?}");
     gate.open();
@@ -102,7 +102,7 @@ async fn operations_on_one_cache_come_one_after_the_other_also_from_another_proc
     for reboot in [second, third] {
         assert_eq!(soon(reboot).await.unwrap().unwrap().endpoint, cache.endpoint);
     }
-    let calls: Vec<String> = world.memory.calls().into_iter().filter(|line| line.contains(created)).collect();
+    let calls: Vec<String> = world.sim.calls().into_iter().filter(|line| line.contains(created)).collect();
     let rebooted = calls.iter().filter(|line| line.starts_with("restart_container")).count();
     assert_eq!(rebooted, 2);
     let started = calls.iter().position(|line| line.starts_with("start_container")).unwrap();
@@ -137,7 +137,7 @@ async fn stopping_all_waits_for_a_start_in_flight_and_stops_it_too() {
         async move { runtime.ensure(redis("late")).await }
     });
     soon(gate.reached()).await;
-    let so_far = world.memory.calls().len();
+    let so_far = world.sim.calls().len();
     let stopping = tokio::spawn({
         let runtime = runtime.clone();
         async move { runtime.stop_all().await }
@@ -151,7 +151,7 @@ async fn stopping_all_waits_for_a_start_in_flight_and_stops_it_too() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.memory.calls().len(), so_far, "something went on while the start was in flight");
+    assert_eq!(world.sim.calls().len(), so_far, "something went on while the start was in flight");
     gate.open();
     soon(ensure).await.unwrap().unwrap();
     soon(stopping).await.unwrap().unwrap();

@@ -7,9 +7,9 @@ use elasticache_host::{
     Access, CacheSpec, Engine, Error, Grants, Manifest, PolicyError, PolicySource, Sha256Hex, inspect_policy,
 };
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{World, durable, key, policy, redis};
+use sim_support::{World, durable, key, policy, redis};
 
 /// The denial of an `ensure` of the shipped policy under these grants, after which nothing is there.
 async fn denied(grants: Grants) -> (String, String) {
@@ -50,13 +50,13 @@ async fn a_program_that_is_not_granted_is_not_run() {
     let runtime = world.builder().policy_file(durable()).grants(grants).build().await.unwrap();
     runtime.ensure(redis("r")).await.unwrap();
     runtime.ensure(CacheSpec::new(key("v"), Engine::Valkey)).await.unwrap();
-    world.memory.clear_calls();
+    world.sim.clear_calls();
     let ping = ["PING".to_owned()];
     match runtime.exec(&key("r"), &ping).await.unwrap_err() {
         Error::Denied { grant, .. } => assert_eq!(grant, "grants.exec = [\"redis-cli\"]"),
         other => panic!("not denied: {other:?}"),
     }
-    assert!(!world.memory.calls().iter().any(|call| call.starts_with("exec")), "{:?}", world.memory.calls());
+    assert!(!world.sim.calls().iter().any(|call| call.starts_with("exec")), "{:?}", world.sim.calls());
     assert!(runtime.exec(&key("v"), &ping).await.unwrap().success);
 }
 
@@ -64,7 +64,7 @@ async fn a_program_that_is_not_granted_is_not_run() {
 async fn an_image_of_the_policy_s_settings_has_to_be_granted_as_well() {
     let world = World::new().await;
     let other = "registry.example/team/redis:1";
-    world.memory.add_image(other);
+    world.sim.add_image(other);
     let builder = || world.builder().policy_file(durable()).setting("image.redis", other);
     let refused = builder().build().await.unwrap().ensure(redis("a")).await.unwrap_err();
     assert!(matches!(refused, Error::Denied { .. }), "{refused:?}");

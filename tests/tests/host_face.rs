@@ -4,15 +4,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use conformance::sim::rdb;
 use elasticache_host::engine::ContainerEngine;
-use elasticache_host::engine::memory::rdb;
 use elasticache_host::{
     CacheEngineKind, CacheExec, ElastiCacheRuntime, Error, PendingRdb, RunningCacheContainer, RuntimeError,
 };
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{World, durable, endpoint, key};
+use sim_support::{World, durable, endpoint, key};
 
 type Tags = BTreeMap<String, String>;
 
@@ -89,9 +89,9 @@ fn the_structs_are_built_by_literal() {
 async fn it_says_what_it_runs_on() {
     let world = World::new().await;
     let face = face(&world).await;
-    assert_eq!((face.cli_name(), face.endpoint_host()), ("memory", "127.0.0.1"));
+    assert_eq!((face.cli_name(), face.endpoint_host()), ("sim", "127.0.0.1"));
     assert!(face.pending_rdb().is_none());
-    assert_eq!(face.runtime().instance(), memory_support::INSTANCE);
+    assert_eq!(face.runtime().instance(), sim_support::INSTANCE);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn each_engine_is_brought_up_and_adopted_with_the_same_endpoint() {
     for running in [&redis, &valkey, &memcached] {
         assert_eq!(running.endpoint_address, "127.0.0.1");
         assert_eq!(running.endpoint_port, running.host_port);
-        let there = world.memory.inspect_container(&running.container_id).await.unwrap().unwrap();
+        let there = world.sim.inspect_container(&running.container_id).await.unwrap().unwrap();
         assert_eq!(there.published.unwrap().host_port, running.host_port);
     }
     world.assert_has(&world.observe().await, 3, 2, "memcached keeps nothing");
@@ -144,7 +144,7 @@ async fn a_server_s_error_is_no_success_of_the_client() {
     assert!(!exec.success);
     let said = [exec.stdout, exec.stderr].concat();
     assert!(String::from_utf8(said).unwrap().contains("unknown command"));
-    world.memory.set_save_error(Some("ERR on purpose".to_owned()));
+    world.sim.set_save_error(Some("ERR on purpose".to_owned()));
     let dest = world.path().join("dump.rdb");
     let error = face.dump_rdb("a", dest.to_str().unwrap()).await.unwrap_err();
     assert!(error.to_string().contains("on purpose"), "{error}");
@@ -214,18 +214,14 @@ async fn what_does_not_exist_is_said_not_to() {
 async fn a_container_that_does_not_start_is_a_failed_start_and_no_engine_is_unavailable() {
     let world = World::new().await;
     let face = face(&world).await;
-    world.memory.remove_image("redis:7-alpine");
+    world.sim.remove_image("redis:7-alpine");
     let error = face.ensure_redis("a", None, &none()).await.unwrap_err();
     assert!(
         matches!(&error, RuntimeError::ContainerStartFailed(words) if words.contains("redis:7-alpine")),
         "{error:?}"
     );
-    world.memory.add_image("redis:7-alpine");
-    world.memory.fail_next(
-        elasticache_host::engine::memory::Call::InspectContainer,
-        memory_support::unavailable(),
-        false,
-    );
+    world.sim.add_image("redis:7-alpine");
+    world.sim.fail_next(conformance::sim::docker::Call::InspectContainer, sim_support::unavailable(), false);
     let error = face.ensure_redis("a", None, &none()).await.unwrap_err();
     assert!(matches!(error, RuntimeError::Unavailable), "{error:?}");
     face.ensure_redis("a", None, &none()).await.unwrap();
@@ -236,7 +232,7 @@ async fn stopping_all_and_reaping_leave_data_and_others_alone() {
     let world = World::new().await;
     let face = face(&world).await;
     let other = world.durable_as("another").await;
-    let theirs = other.ensure(memory_support::redis("theirs")).await.unwrap();
+    let theirs = other.ensure(sim_support::redis("theirs")).await.unwrap();
     for id in ["a", "b"] {
         face.ensure_redis(id, None, &none()).await.unwrap();
         face.exec_redis(id, &words("SET k v")).await.unwrap();
@@ -259,7 +255,7 @@ async fn reaping_removes_what_a_dead_embedder_left() {
     let dead = ElastiCacheRuntime::from_runtime(embedder("dead").await.unwrap());
     dead.ensure_redis("a", None, &none()).await.unwrap();
     drop(dead);
-    world.memory.advance(lease * 2);
+    world.sim.advance(lease * 2);
     let face = ElastiCacheRuntime::from_runtime(embedder("alive").await.unwrap());
     face.reap_stale().await;
     // What stays is its data, and the reaper's own lease.

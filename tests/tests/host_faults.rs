@@ -4,13 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use conformance::sim::{docker::Call, rdb};
 use elasticache_host::engine::ContainerEngine;
-use elasticache_host::engine::memory::{Call, rdb};
 use elasticache_host::{CacheSpec, CacheState, Engine, Error, Limits, Runtime};
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{Plan, World, endpoint, key, redis, restored, soon, unavailable};
+use sim_support::{Plan, World, endpoint, key, redis, restored, soon, unavailable};
 
 const IMAGE: &str = "redis:7-alpine";
 
@@ -78,16 +78,16 @@ impl<'a> Run<'a> {
     }
 
     async fn container(&self) -> String {
-        let found = self.world.memory.list_containers(&[("fakecloud-elasticache", &self.id)]).await.unwrap();
+        let found = self.world.sim.list_containers(&[("fakecloud-elasticache", &self.id)]).await.unwrap();
         found[0].name.clone()
     }
 
     /// Brings about what is there before it.
     async fn prepare(&self, runtime: &Runtime) {
-        let (memory, key) = (&self.world.memory, key(&self.id));
+        let (sim, key) = (&self.world.sim, key(&self.id));
         if self.course == Course::EnsurePulled {
-            memory.remove_image(IMAGE);
-            memory.set_pullable(IMAGE, true);
+            sim.remove_image(IMAGE);
+            sim.set_pullable(IMAGE, true);
         }
         if !self.course.has_data() {
             return;
@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
         self.world.write(&cache, "k", "v").await;
         match self.course {
             Course::Start | Course::RebootEnded | Course::StopEnded => {
-                memory.kill(&self.container().await).unwrap();
+                sim.kill(&self.container().await).unwrap();
             }
             Course::EnsureStopped | Course::RemoveData => assert!(runtime.stop(&key).await.unwrap()),
             _ => {}
@@ -212,9 +212,9 @@ impl<'a> Run<'a> {
 async fn good_run(world: &World, runtime: &Runtime, course: Course) -> Vec<String> {
     let run = Run::new(world, course, "good".to_owned());
     run.prepare(runtime).await;
-    world.memory.clear_calls();
+    world.sim.clear_calls();
     run.act(runtime).await.unwrap();
-    let calls = world.memory.calls();
+    let calls = world.sim.calls();
     run.converge(runtime, &Ok(()), "nothing failed").await;
     calls
 }
@@ -232,7 +232,7 @@ async fn fails_at_every_call(course: Course) {
             world.engine.follow(Plan::Fail { at, after_effect });
             let outcome = soon(run.act(&runtime)).await;
             assert!(world.engine.count() > at, "{when}: it never came to that");
-            assert_eq!(world.memory.faults_left(), 0, "{when}");
+            assert_eq!(world.sim.faults_left(), 0, "{when}");
             world.engine.unwatch();
             run.check_after_fault(&outcome, &when).await;
             run.converge(&runtime, &outcome, &when).await;
@@ -298,13 +298,13 @@ async fn whichever_call_of_looking_fails_nothing_changes() {
 async fn a_create_whose_reply_was_lost_is_adopted_and_not_repeated() {
     let world = World::new().await;
     let runtime = world.durable().await;
-    world.memory.fail_next(Call::CreateVolume, unavailable(), true);
-    world.memory.fail_next(Call::CreateContainer, unavailable(), true);
+    world.sim.fail_next(Call::CreateVolume, unavailable(), true);
+    world.sim.fail_next(Call::CreateContainer, unavailable(), true);
     let cache = runtime.ensure(redis("a")).await.unwrap();
     assert!(!cache.adopted, "it was made by this very operation");
     world.assert_has(&world.observe().await, 1, 1, "after the lost replies");
     for call in ["create_volume", "create_container"] {
-        assert_eq!(world.memory.calls().iter().filter(|line| line.starts_with(call)).count(), 1, "{call}");
+        assert_eq!(world.sim.calls().iter().filter(|line| line.starts_with(call)).count(), 1, "{call}");
     }
 }
 
@@ -325,19 +325,19 @@ async fn whoever_else_holds_the_name_keeps_it_also_when_replies_are_lost() {
     let (container, _) = names_of(&world, &runtime, "a").await;
     runtime.stop(&key("a")).await.unwrap();
     for running in [true, false] {
-        world.memory.insert_foreign_container(&container, &[("of", "somebody")], running).unwrap();
+        world.sim.insert_foreign_container(&container, &[("of", "somebody")], running).unwrap();
         let before = world.observe().await;
         let error = runtime.ensure(redis("a")).await.unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }), "{error:?}");
         assert_eq!(world.observe().await, before);
         for after_effect in [false, true] {
-            world.memory.fail_next(Call::CreateContainer, unavailable(), after_effect);
+            world.sim.fail_next(Call::CreateContainer, unavailable(), after_effect);
             let error = runtime.ensure(redis("a")).await.unwrap_err();
             assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
             assert_eq!(world.observe().await, before);
         }
-        world.memory.kill(&container).unwrap();
-        world.memory.remove_container(&container).await.unwrap();
+        world.sim.kill(&container).unwrap();
+        world.sim.remove_container(&container).await.unwrap();
     }
     runtime.ensure(redis("a")).await.unwrap();
 }
@@ -349,12 +349,12 @@ async fn a_reboot_that_succeeds_has_restarted_the_engine_even_where_a_call_faile
         let runtime = world.durable().await;
         let spec = CacheSpec { engine: Engine::Memcached, ..redis("a") };
         let port = endpoint(&runtime.ensure(spec).await.unwrap()).port;
-        world.memory.memcached_set(port, "k", b"v").unwrap();
-        world.memory.fail_next(Call::RestartContainer, unavailable(), after_effect);
+        world.sim.memcached_set(port, "k", b"v").unwrap();
+        world.sim.fail_next(Call::RestartContainer, unavailable(), after_effect);
         let rebooted = endpoint(&runtime.reboot(&key("a")).await.unwrap()).port;
         assert_eq!(rebooted, port);
         // It keeps nothing, so what is still there was not restarted.
-        assert_eq!(world.memory.memcached_get(port, "k").unwrap(), None, "effect: {after_effect}");
+        assert_eq!(world.sim.memcached_get(port, "k").unwrap(), None, "effect: {after_effect}");
     }
 }
 
@@ -373,7 +373,7 @@ async fn hangs_at_every_call(course: Course) {
                 let world = World::new().await;
                 let patient = world.durable().await;
                 let limits = Limits { cleanup: SHORT, ..Limits::default() };
-                let hasty = world.builder().policy_file(memory_support::durable());
+                let hasty = world.builder().policy_file(sim_support::durable());
                 let hasty = hasty.timeout(SHORT).limits(limits).build().await.unwrap();
                 let run = Run::new(&world, course, "a".to_owned());
                 run.prepare(&patient).await;
@@ -420,7 +420,7 @@ async fn a_stop_in_which_a_call_hangs_ends_in_time_and_the_next_one_works() {
 #[tokio::test]
 async fn a_lease_that_cannot_be_taken_in_time_ends_the_operation() {
     let world = World::new().await;
-    let hasty = world.builder().policy_file(memory_support::durable()).timeout(SHORT);
+    let hasty = world.builder().policy_file(sim_support::durable()).timeout(SHORT);
     let hasty = hasty.lease(Duration::from_secs(60)).build().await.unwrap();
     let gate = Plan::gate(Call::CreateVolume);
     world.engine.follow(gate.clone());
@@ -436,9 +436,9 @@ async fn a_pull_that_hangs_ends_in_time() {
     let world = World::new().await;
     // It has a deadline of its own, apart from the operation's.
     let limits = Limits { pull: SHORT, ..Limits::default() };
-    let hasty = world.builder().policy_file(memory_support::durable()).limits(limits).build().await.unwrap();
-    world.memory.remove_image(IMAGE);
-    world.memory.set_pullable(IMAGE, true);
+    let hasty = world.builder().policy_file(sim_support::durable()).limits(limits).build().await.unwrap();
+    world.sim.remove_image(IMAGE);
+    world.sim.set_pullable(IMAGE, true);
     let gate = Plan::gate(Call::PullImage);
     world.engine.follow(gate.clone());
     let error = soon(hasty.ensure(redis("a"))).await.unwrap_err();
@@ -454,13 +454,13 @@ async fn an_engine_that_does_not_answer_yet_is_waited_for_before_it_is_told_to_e
     let runtime = world.durable().await;
     for end in ["restart_container", "stop_container"] {
         runtime.ensure(redis("a")).await.unwrap();
-        world.memory.clear_calls();
-        world.memory.fail_next(Call::Command, unavailable(), false);
+        world.sim.clear_calls();
+        world.sim.fail_next(Call::Command, unavailable(), false);
         match end {
             "stop_container" => drop(runtime.stop(&key("a")).await.unwrap()),
             _ => drop(runtime.reboot(&key("a")).await.unwrap()),
         }
-        let calls = world.memory.calls();
+        let calls = world.sim.calls();
         let names: Vec<&str> = calls.iter().filter_map(|call| call.split(' ').next()).collect();
         let before = names.split(|name| *name == end).next().unwrap();
         let asked: Vec<_> = before.iter().filter(|name| ["command", "check"].contains(name)).collect();

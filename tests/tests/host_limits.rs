@@ -5,7 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod limits;
-mod memory_support;
+mod sim_support;
 
 use limits::{answers::*, breaking::*, excess::*, grants::*, handles::*, reaching::*, waiting::*};
 

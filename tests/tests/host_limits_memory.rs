@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use elasticache_host::{Limits, Runtime};
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{World, hostile, key, redis, soon};
+use sim_support::{World, hostile, key, redis, soon};
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use elasticache_host::engine::memory::Call;
+use conformance::sim::docker::Call;
 use elasticache_host::engine::{ContainerEngine, ContainerState};
 use elasticache_host::{Cache, Error, Restore, Runtime};
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{Plan, World, durable, key, redis, restored, soon};
+use sim_support::{Plan, World, durable, key, redis, restored, soon};
 
 const LEASE: Duration = Duration::from_secs(60);
 /// After it, a lease that was not renewed has ended, whatever the engine's clock rounds.
@@ -23,7 +23,7 @@ async fn leased(world: &World, instance: &str) -> Runtime {
 async fn cache(world: &World, runtime: &Runtime, id: &str) -> (Cache, String) {
     let cache = runtime.ensure(redis(id)).await.unwrap();
     world.write(&cache, "k", "v").await;
-    let name = world.memory.inspect_container(&cache.handle).await.unwrap().unwrap().name;
+    let name = world.sim.inspect_container(&cache.handle).await.unwrap().unwrap().name;
     (cache, name)
 }
 
@@ -32,12 +32,12 @@ async fn a_live_owner_s_caches_are_left_and_a_dead_one_s_are_reaped_with_their_d
     let world = World::new().await;
     let (owner, reaper) = (leased(&world, "owner").await, leased(&world, "reaper").await);
     let (made, name) = cache(&world, &owner, "a").await;
-    world.memory.advance(LEASE / 2);
+    world.sim.advance(LEASE / 2);
     assert!(reaper.reap().await.unwrap().is_empty());
     assert_eq!(world.read(&made, "k").await.as_deref(), Some("v"));
     // The reaper is alive again by then, the owner is not.
     drop((owner, reaper));
-    world.memory.advance(PAST_IT);
+    world.sim.advance(PAST_IT);
     let reaper = leased(&world, "reaper").await;
     let (own, _) = cache(&world, &reaper, "b").await;
     assert_eq!(reaper.reap().await.unwrap(), [name]);
@@ -53,7 +53,7 @@ async fn an_owner_renews_its_lease_for_as_long_as_it_lives() {
     let world = World::new().await;
     let (owner, reaper) = (leased(&world, "owner").await, world.durable_as("reaper").await);
     let (_, name) = cache(&world, &owner, "a").await;
-    let renewals = || world.memory.calls().iter().filter(|line| line.starts_with("create_volume")).count();
+    let renewals = || world.sim.calls().iter().filter(|line| line.starts_with("create_volume")).count();
     // On one thread, all that can go on has gone on after so many turns, the task that renews among it.
     let settle = async || {
         for _ in 0..100 {
@@ -64,7 +64,7 @@ async fn an_owner_renews_its_lease_for_as_long_as_it_lives() {
     tokio::time::pause();
     for _ in 0..6 {
         let before = renewals();
-        world.memory.advance(LEASE / 3);
+        world.sim.advance(LEASE / 3);
         // Timers are due at whole milliseconds, rounded up.
         tokio::time::advance(LEASE / 3 + Duration::from_millis(5)).await;
         settle().await;
@@ -80,7 +80,7 @@ async fn an_owner_renews_its_lease_for_as_long_as_it_lives() {
     }
     assert!(reaper.reap().await.unwrap().is_empty(), "twice the lease's length has passed");
     drop(owner);
-    world.memory.advance(PAST_IT);
+    world.sim.advance(PAST_IT);
     assert_eq!(reaper.reap().await.unwrap(), [name]);
 }
 
@@ -90,7 +90,7 @@ async fn an_owner_without_a_lease_is_never_taken_for_dead() {
     let (made, _) = cache(&world, &world.durable_as("owner").await, "a").await;
     // Not even where an earlier life of it held one, which has ended.
     leased(&world, "owner").await.list().await.unwrap();
-    world.memory.advance(PAST_IT * 1000);
+    world.sim.advance(PAST_IT * 1000);
     let before = world.observe().await.containers;
     assert!(leased(&world, "reaper").await.reap().await.unwrap().is_empty());
     assert_eq!(world.observe().await.containers, before);
@@ -103,7 +103,7 @@ async fn an_owner_that_comes_back_while_it_is_reaped_keeps_its_cache() {
     let owner = leased(&world, "owner").await;
     let (made, _) = cache(&world, &owner, "a").await;
     drop(owner);
-    world.memory.advance(PAST_IT);
+    world.sim.advance(PAST_IT);
     let reaper = leased(&world, "reaper").await;
     reaper.list().await.unwrap();
     // The reaper has found it, and asks its engine whether it can be ended.
@@ -124,7 +124,7 @@ async fn another_data_folder_s_owner_reaps_and_sees_nothing() {
     let owner = leased(&world, "owner").await;
     let (made, _) = cache(&world, &owner, "a").await;
     drop(owner);
-    world.memory.advance(PAST_IT);
+    world.sim.advance(PAST_IT);
     let folder = world.path().join("another");
     // It even calls itself by the same name.
     for instance in ["owner", "reaper"] {
@@ -150,12 +150,12 @@ async fn look_alikes_with_copied_labels_are_invisible_to_every_operation() {
     // What a cache's objects look like, copied to where the next cache's would be.
     let (original, container) = cache(&world, &runtime, "a").await;
     let twin = runtime.ensure(redis("b")).await.unwrap();
-    let there = world.memory.inspect_container(&twin.handle).await.unwrap().unwrap();
-    let volume = world.memory.list_volumes(&[("fakecloud-elasticache", "b")]).await.unwrap().pop().unwrap();
+    let there = world.sim.inspect_container(&twin.handle).await.unwrap().unwrap();
+    let volume = world.sim.list_volumes(&[("fakecloud-elasticache", "b")]).await.unwrap().pop().unwrap();
     runtime.stop(&key("b")).await.unwrap();
     runtime.remove_data(&key("b")).await.unwrap();
 
-    let copied = world.memory.inspect_container(&container).await.unwrap().unwrap();
+    let copied = world.sim.inspect_container(&container).await.unwrap().unwrap();
     let as_pairs = |labels: &std::collections::BTreeMap<String, String>| -> Vec<(String, String)> {
         labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     };
@@ -164,15 +164,15 @@ async fn look_alikes_with_copied_labels_are_invisible_to_every_operation() {
     };
     // The labels of `a` under a new name; those of `a`, said to be `b`'s, under `b`'s name.
     let stolen = borrow(&as_pairs(&copied.labels));
-    world.memory.insert_foreign_container("look-alike", &stolen, true).unwrap();
+    world.sim.insert_foreign_container("look-alike", &stolen, true).unwrap();
     let mut renamed = stolen.clone();
     renamed.retain(|(key, _)| *key != "fakecloud-elasticache");
     renamed.push(("fakecloud-elasticache", "b"));
-    world.memory.insert_foreign_container(&there.name, &renamed, true).unwrap();
+    world.sim.insert_foreign_container(&there.name, &renamed, true).unwrap();
     let mut lost = volume.labels.clone();
     lost.insert("fakecloud-elasticache-scope".to_owned(), "other".to_owned());
     let files = [("appendonlydir/x", &b"theirs"[..])];
-    world.memory.insert_foreign_volume(&volume.name, &borrow(&as_pairs(&lost)), &files);
+    world.sim.insert_foreign_volume(&volume.name, &borrow(&as_pairs(&lost)), &files);
 
     let before = world.observe().await;
     let b = key("b");
@@ -195,7 +195,7 @@ async fn look_alikes_with_copied_labels_are_invisible_to_every_operation() {
     let mut left = before;
     left.containers.retain(|there| there.name != container);
     assert_eq!(world.observe().await, left, "only its own was stopped");
-    assert_eq!(world.memory.volume_file(&volume.name, "appendonlydir/x").as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(world.sim.volume_file(&volume.name, "appendonlydir/x").as_deref(), Some(&b"theirs"[..]));
 }
 
 #[tokio::test]
@@ -209,17 +209,17 @@ async fn a_restore_over_existing_data_is_refused_unless_asked_for_by_name() {
         let (_, name) = cache(&world, &runtime, &id).await;
         match state {
             Some(S::Running) => {}
-            Some(S::Paused) => world.memory.set_state(&name, S::Paused).unwrap(),
+            Some(S::Paused) => world.sim.set_state(&name, S::Paused).unwrap(),
             Some(state) => {
-                world.memory.kill(&name).unwrap();
-                world.memory.set_state(&name, state).unwrap();
+                world.sim.kill(&name).unwrap();
+                world.sim.set_state(&name, state).unwrap();
             }
             None => assert!(runtime.stop(&key(&id)).await.unwrap()),
         }
         let error = runtime.ensure(restored(&id, &file, false)).await.unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }), "{state:?}: {error:?}");
         if state == Some(S::Paused) {
-            world.memory.set_state(&name, S::Running).unwrap();
+            world.sim.set_state(&name, S::Running).unwrap();
         }
         let kept = runtime.ensure(redis(&id)).await.unwrap();
         assert_eq!(world.read(&kept, "k").await.as_deref(), Some("v"), "{state:?}");
@@ -238,7 +238,7 @@ async fn a_restore_from_a_damaged_file_creates_and_changes_nothing() {
     let (made, _) = cache(&world, &runtime, "there").await;
     let whole = std::fs::read(world.rdb_file("restore.rdb", "r", "v")).unwrap();
     let before = world.observe().await;
-    world.memory.clear_calls();
+    world.sim.clear_calls();
     let damaged = world.path().join("damaged.rdb");
     let flipped = [&whole[..20], &[whole[20] ^ 1], &whole[21..]].concat();
     for bytes in [&whole[..0], &whole[..8], &whole[..whole.len() - 1], &flipped[..], b"<html>"] {
@@ -253,7 +253,7 @@ async fn a_restore_from_a_damaged_file_creates_and_changes_nothing() {
         let error = runtime.ensure(restored("new", path, false)).await.unwrap_err();
         assert!(matches!(&error, Error::File { .. }), "{error:?}");
     }
-    assert!(world.memory.calls().is_empty(), "the engine was not even asked");
+    assert!(world.sim.calls().is_empty(), "the engine was not even asked");
     assert_eq!(world.observe().await, before);
     assert_eq!(world.read(&made, "k").await.as_deref(), Some("v"));
 }
@@ -272,16 +272,16 @@ async fn what_another_instance_wrote_onto_an_unfinished_restore_is_not_overwritt
         spec
     };
     let half = one.ensure(restored()).await.unwrap();
-    let name = world.memory.inspect_container(&half.handle).await.unwrap().unwrap().name;
+    let name = world.sim.inspect_container(&half.handle).await.unwrap().unwrap().name;
     // As if the host had been killed between making the container and starting it.
-    world.memory.stop_container(&name, 1).await.unwrap();
-    world.memory.set_state(&name, ContainerState::Created).unwrap();
+    world.sim.stop_container(&name, 1).await.unwrap();
+    world.sim.set_state(&name, ContainerState::Created).unwrap();
     // Nobody wrote since: doing it again is no overwriting.
     one.ensure(restored()).await.unwrap();
     let half = one.find(&key("a")).await.unwrap().unwrap();
-    let name = world.memory.inspect_container(&half.handle).await.unwrap().unwrap().name;
-    world.memory.stop_container(&name, 1).await.unwrap();
-    world.memory.set_state(&name, ContainerState::Created).unwrap();
+    let name = world.sim.inspect_container(&half.handle).await.unwrap().unwrap().name;
+    world.sim.stop_container(&name, 1).await.unwrap();
+    world.sim.set_state(&name, ContainerState::Created).unwrap();
 
     let live = other.ensure(redis("a")).await.unwrap();
     world.write(&live, "precious", "data").await;

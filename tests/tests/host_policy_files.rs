@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use elasticache_host::{Engine, Error, PolicyError, inspect_policy};
 use sha2::{Digest, Sha256};
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{World, durable, redis};
+use sim_support::{World, durable, redis};
 
 /// Both ways to meet a file agree on what is wrong with it; returns that, with the sentence.
 async fn refused(world: &World, path: &Path) -> (PolicyError, String) {

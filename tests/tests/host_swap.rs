@@ -5,15 +5,15 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use conformance::sim::docker::Call;
 use elasticache_host::engine::Container;
-use elasticache_host::engine::memory::Call;
 use elasticache_host::{Error, Manifest, PolicyError, PolicySource, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-mod memory_support;
+mod sim_support;
 
-use memory_support::{Plan, World, durable, endpoint, key, policy, redis, soon};
+use sim_support::{Plan, World, durable, endpoint, key, policy, redis, soon};
 
 const DURABLE: &str = "durable";
 const EPHEMERAL: &str = "ephemeral";
@@ -33,7 +33,7 @@ fn image(name: &str) -> String {
 async fn world() -> World {
     let world = World::new().await;
     for name in [DURABLE, EPHEMERAL] {
-        world.memory.add_image(&image(name));
+        world.sim.add_image(&image(name));
     }
     world
 }
@@ -90,9 +90,9 @@ async fn caches_run_on_untouched_and_are_found_by_the_new_policy() {
     let cache = runtime.ensure(redis("a")).await.unwrap();
     world.write(&cache, "k", "v").await;
     let before = world.observe().await;
-    world.memory.clear_calls();
+    world.sim.clear_calls();
     runtime.swap_environment(environment(EPHEMERAL)).await.unwrap();
-    assert_eq!(world.memory.calls(), [""; 0], "a swap asks the engine for nothing");
+    assert_eq!(world.sim.calls(), [""; 0], "a swap asks the engine for nothing");
     assert_eq!(world.observe().await, before);
     let found = runtime.ensure(redis("a")).await.unwrap();
     assert!(found.adopted);

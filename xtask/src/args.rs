@@ -119,7 +119,7 @@ KUBE_TEST_STORAGE_CLASS names the storage class of that cluster (default: hostpa
         usage: "conformance [ARGUMENT]...",
         text: "\
 Builds the policies, `cachehost` and the runner, and hands all arguments to the runner, for example
-`--backend memory|docker` and `--policy FILE.wasm`; `conformance -- --help` lists the runner's own.",
+`--backend sim|docker|kube` and `--policy FILE.wasm`; `conformance -- --help` lists the runner's own.",
     },
     About {
         name: "bench",
@@ -333,8 +333,8 @@ mod tests {
         let named = Named { kubeconfig: "/k".into(), context: "kind".into() };
         let all = Task::Test { skip: vec![], cluster: Some(named) };
         assert_eq!(read("test --kubeconfig /k --context kind")?, all);
-        let arguments = vec!["--backend".into(), "memory".into()];
-        assert_eq!(read("conformance --backend memory")?, Task::Conformance { arguments });
+        let arguments = vec!["--backend".into(), "sim".into()];
+        assert_eq!(read("conformance --backend sim")?, Task::Conformance { arguments });
         assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
         assert_eq!(read("fuzz --seed 1")?, Task::Fuzz { arguments: vec!["--seed".into(), "1".into()] });
         assert_eq!(read("cluster up")?, Task::Cluster(Action::Up));

@@ -96,7 +96,7 @@ mod tests {
         assert!(wants(&words("--policy x.wasm --backend=kube"), "kube"));
         assert!(!wants(&words(""), "docker"));
         assert!(!wants(&words("--policy docker"), "docker"));
-        assert!(!wants(&words("--backend memory --policy x.wasm"), "docker"));
+        assert!(!wants(&words("--backend sim --policy x.wasm"), "docker"));
         assert!(!wants(&words("--backend=memory"), "docker"));
         assert!(names_cluster(&words("--backend kube --kubeconfig=/k --context a")));
         assert!(!names_cluster(&words("--backend kube")));

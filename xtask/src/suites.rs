@@ -50,7 +50,7 @@ const SUITES: [Suite; 13] = [
     Suite { name: "host", needs: &[Need::Policy], run: host },
     Suite { name: "fuzz", needs: &[Need::Policy], run: fuzz },
     Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
-    Suite { name: "conformance-memory", needs: &[Need::Policy], run: conformance_memory },
+    Suite { name: "conformance-sim", needs: &[Need::Policy], run: conformance_sim },
     Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
     Suite { name: "conformance-python", needs: &[Need::Policy, Need::Engine], run: conformance_python },
     Suite { name: "kube", needs: &[Need::Policy, Need::Cluster], run: kube },
@@ -266,11 +266,11 @@ fn conformance_kube(ground: &Ground) -> Result<()> {
         .try_for_each(|policy| conformance(ground, &["--backend", "kube", "--at-once", "8"], policy))
 }
 
-fn conformance_memory(ground: &Ground) -> Result<()> {
-    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "memory"], policy))?;
+fn conformance_sim(ground: &Ground) -> Result<()> {
+    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "sim"], policy))?;
     // README promises that the policy which it shows conforms, in the environment that holds where none is named.
     let component = ground.context.test_policies().join(format!("{EXAMPLE}.wasm"));
-    judge(ground, &["--backend", "memory"], EXAMPLE, "--policy", &component)
+    judge(ground, &["--backend", "sim"], EXAMPLE, "--policy", &component)
 }
 
 fn conformance_docker(ground: &Ground) -> Result<()> {

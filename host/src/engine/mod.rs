@@ -20,8 +20,6 @@ pub mod cluster;
 pub mod docker;
 #[cfg(feature = "kube")]
 pub mod kube;
-#[cfg(feature = "memory")]
-pub mod memory;
 
 /// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,13 +45,13 @@ const DESCRIBING: Duration = Duration::from_secs(10);
 /// Operations that compute or wait at once; more wait for their turn.
 const CONCURRENT: u32 = 128;
 
-/// Whether a policy is held to its limits. It is: only builds with the engine for tests can leave that, so that what
+/// Whether a policy is held to its limits. It is: only builds for tests can leave that, so that what
 /// it costs can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Guards {
     #[default]
     On,
-    #[cfg(feature = "memory")]
+    #[cfg(feature = "testing")]
     Off,
 }
 

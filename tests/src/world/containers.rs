@@ -1,50 +1,97 @@
-//! Scenarios on Docker, or in memory.
+//! Scenarios on Docker, or on the simulated one.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::sim::docker::SimDocker;
 use anyhow::{Context, Result, bail};
 use elasticache_host::engine::docker::Docker;
-use elasticache_host::engine::memory::MemoryEngine;
 use elasticache_host::engine::{Container, ContainerEngine, ContainerSpec, ContainerState, RestartPolicy};
 use elasticache_host::probes::tcp::TcpProbes;
 use elasticache_host::probes::{Probes, Reply};
 use elasticache_host::{Endpoint, RuntimeBuilder};
 
 use super::{INSTANCE, Occupied};
+use crate::faults::{Tap, Tapped};
 
 /// A container engine with everything that scenarios need beside the host.
 #[derive(Clone)]
 pub(super) struct Containers {
     engine: Arc<dyn ContainerEngine>,
     probes: Arc<dyn Probes>,
+    /// The same two as the host is given them.
+    given: (Arc<dyn ContainerEngine>, Arc<dyn Probes>),
     endpoint_host: String,
-    memory: Option<MemoryEngine>,
+    sim: Option<SimDocker>,
 }
 
 impl Containers {
-    /// The in-memory engine, new and empty.
-    pub(super) fn memory() -> Self {
-        let memory = MemoryEngine::new();
+    /// The simulated one, new and empty.
+    pub(super) fn sim() -> Self {
+        let sim = SimDocker::new();
+        let (engine, probes): (Arc<dyn ContainerEngine>, Arc<dyn Probes>) =
+            (Arc::new(sim.clone()), Arc::new(sim.clone()));
         Self {
-            engine: Arc::new(memory.clone()),
-            probes: Arc::new(memory.clone()),
+            given: (Arc::clone(&engine), Arc::clone(&probes)),
+            engine,
+            probes,
             endpoint_host: "127.0.0.1".to_owned(),
-            memory: Some(memory),
+            sim: Some(sim),
         }
+    }
+
+    /// The same, where the host's calls pass a tap; with a container and a volume of somebody else's that look like ours.
+    pub(super) fn sim_behind(tap: &Tap) -> Result<Self> {
+        let plain = Self::sim();
+        if let Some(sim) = &plain.sim {
+            let labels = [("fakecloud-elasticache", "a"), (INSTANCE, "bystander")];
+            sim.insert_foreign_container("bystander", &labels, false)?;
+            sim.insert_foreign_volume("bystander-data", &labels, &[("dump.rdb", b"theirs")]);
+            let engine = sim.clone();
+            tap.restarts_by(move || engine.daemon_restart());
+        }
+        Ok(plain.behind(tap))
+    }
+
+    /// The same, where the host's calls pass a tap.
+    pub(super) fn behind(&self, tap: &Tap) -> Self {
+        let engine = Arc::new(Tapped::new(Arc::clone(&self.engine), tap.clone()));
+        let probes = Arc::new(Tapped::new(Arc::clone(&self.probes), tap.clone()));
+        Self { given: (engine, probes), ..self.clone() }
+    }
+
+    /// Every container and volume, a line each.
+    pub(super) async fn everything(&self) -> Result<Vec<String>> {
+        let containers = self.engine.list_containers(&[]).await?;
+        let volumes = self.engine.list_volumes(&[]).await?;
+        let containers =
+            containers.iter().map(|c| format!("container {} {} {:?} {:?}", c.name, c.id, c.state, c.labels));
+        let volumes = volumes.iter().map(|v| format!("volume {} {:?}", v.name, v.labels));
+        Ok(containers.chain(volumes).collect())
+    }
+
+    pub(super) fn advance(&self, by: Duration) -> Result<()> {
+        let sim = self.sim.as_ref().context("a real engine's clock cannot be moved")?;
+        sim.advance(by);
+        Ok(())
     }
 
     /// The Docker or Podman that this machine has.
     pub(super) async fn docker() -> Result<Self> {
         let docker = Docker::detect().await?;
         let endpoint_host = docker.endpoint_host();
-        Ok(Self { engine: Arc::new(docker), probes: Arc::new(TcpProbes), endpoint_host, memory: None })
+        let (engine, probes): (Arc<dyn ContainerEngine>, Arc<dyn Probes>) =
+            (Arc::new(docker), Arc::new(TcpProbes));
+        let given = (Arc::clone(&engine), Arc::clone(&probes));
+        Ok(Self { engine, probes, given, endpoint_host, sim: None })
     }
 
     /// Hands its engine to a runtime.
     pub(super) fn equip(&self, builder: RuntimeBuilder) -> RuntimeBuilder {
-        builder.engine(Arc::clone(&self.engine), Arc::clone(&self.probes), &self.endpoint_host)
+        let (engine, probes) = &self.given;
+        builder.engine(Arc::clone(engine), Arc::clone(probes), &self.endpoint_host)
     }
 
     pub(super) async fn command(&self, endpoint: &Endpoint, args: &[String]) -> Result<Reply> {
@@ -54,8 +101,8 @@ impl Containers {
     /// SIGKILL to the engine in a container, in a way that nothing restarts.
     pub(super) async fn kill(&self, handle: &str) -> Result<()> {
         let container = self.container(handle).await?;
-        match &self.memory {
-            Some(memory) => memory.kill(&container.name)?,
+        match &self.sim {
+            Some(sim) => sim.kill(&container.name)?,
             None => {
                 let done = Command::new("docker")
                     .args(["kill", "--signal", "KILL", &container.id])
@@ -71,9 +118,9 @@ impl Containers {
 
     /// A foreign program takes a port of the engine's host.
     pub(super) fn occupy(&self, port: u16) -> Result<Occupied> {
-        match &self.memory {
-            Some(memory) => {
-                memory.occupy_port(port);
+        match &self.sim {
+            Some(sim) => {
+                sim.occupy_port(port);
                 Ok(Occupied { _listener: None })
             }
             None => Ok(Occupied { _listener: Some(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?) }),
@@ -83,8 +130,8 @@ impl Containers {
     /// From now on the engine in a container cannot save.
     pub(super) async fn fail_saves(&self, handle: &str) -> Result<()> {
         let container = self.container(handle).await?;
-        match &self.memory {
-            Some(memory) => memory.set_save_error(Some("ERR a full disk".to_owned())),
+        match &self.sim {
+            Some(sim) => sim.set_save_error(Some("ERR a full disk".to_owned())),
             None => {
                 // A save ends by renaming a file to this name in the server's folder, which a folder there prevents.
                 // Which folder that is, is the policy's affair; in the others it does no harm.
@@ -105,7 +152,7 @@ impl Containers {
 
     /// A container by its handle.
     pub(super) fn are_real(&self) -> bool {
-        self.memory.is_none()
+        self.sim.is_none()
     }
 
     async fn container(&self, handle: &str) -> Result<Container> {

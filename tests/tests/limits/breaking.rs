@@ -1,13 +1,13 @@
 //! Breaking off in the middle: what was half done is gone, or the next operation takes it from there.
 
+use conformance::sim::docker::Call;
 use elasticache_host::Error;
-use elasticache_host::engine::memory::Call;
 
 use super::{
     DEADLINE, assert_broke_off, failing, in_time, limits, made, misbehaving, still_works, survived,
     survived_by,
 };
-use crate::memory_support::{World, hostile, key, redis, unavailable};
+use crate::sim_support::{World, hostile, key, redis, unavailable};
 
 #[tokio::test]
 pub async fn trap_before_create() {
@@ -33,9 +33,9 @@ pub async fn trap_after_start() {
 pub async fn trap_after_lost_create() {
     let world = World::new().await;
     let runtime = misbehaving(&world, "trap_after_lost_create").await;
-    world.memory.fail_next(Call::CreateContainer, unavailable(), true);
+    world.sim.fail_next(Call::CreateContainer, unavailable(), true);
     assert_broke_off(survived_by(&world, &runtime).await);
-    assert_eq!(world.memory.faults_left(), 0);
+    assert_eq!(world.sim.faults_left(), 0);
 }
 
 #[tokio::test]
@@ -136,7 +136,7 @@ pub async fn trap_in_reap() {
     let owner = leased("owner").await;
     made(&world, &owner).await;
     drop(owner);
-    world.memory.advance(2 * LEASE);
+    world.sim.advance(2 * LEASE);
     assert_broke_off(failing(leased("reaper").await.reap()).await);
     // Its owner comes back and finds its cache, stopped in the middle of being reaped.
     let owner = leased("owner").await;

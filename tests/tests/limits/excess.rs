@@ -3,7 +3,7 @@
 use elasticache_host::{Error, Fault};
 
 use super::{failing, fault, limits, misbehaving, still_works, survived};
-use crate::memory_support::{World, key};
+use crate::sim_support::{World, key};
 
 #[tokio::test]
 pub async fn endless_loop() {

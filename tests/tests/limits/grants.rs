@@ -3,7 +3,7 @@
 use elasticache_host::{Grants, Manifest, PolicySource};
 
 use super::{DEADLINE, failing, grant, limits, still_works, survived};
-use crate::memory_support::{World, hostile, redis};
+use crate::sim_support::{World, hostile, redis};
 
 #[tokio::test]
 pub async fn image_not_granted() {
@@ -36,7 +36,7 @@ async fn denied_without(guest: &str, grants: Grants) -> String {
     let world = World::new().await;
     let builder = world.builder().policy_file(hostile(guest)).grants(grants);
     let runtime = builder.limits(limits()).timeout(DEADLINE).build().await.unwrap();
-    world.memory.clear_calls();
+    world.sim.clear_calls();
     let denied = grant(failing(runtime.ensure(redis("bad"))).await);
     world.assert_untouched(&world.observe().await, "after a refusal");
     let mut manifest = Manifest::standard();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use elasticache_host::{Cache, Error, Fault, Limits, Runtime};
 
-use crate::memory_support::{World, hostile, key, redis};
+use crate::sim_support::{World, hostile, key, redis};
 
 pub mod answers;
 pub mod breaking;

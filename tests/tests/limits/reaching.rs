@@ -4,7 +4,7 @@ use elasticache_host::engine::ContainerEngine;
 use elasticache_host::{Cache, Error};
 
 use super::{aiming_at, failing, field, grant, misbehaving, still_works, survived};
-use crate::memory_support::{INSTANCE, World, endpoint, key, redis};
+use crate::sim_support::{INSTANCE, World, endpoint, key, redis};
 
 #[tokio::test]
 pub async fn foreign_label() {
@@ -83,7 +83,7 @@ pub async fn remove_volume_in_reboot() {
     let (cache, _, volume) = neighbour(&world, "bad", INSTANCE).await;
     let runtime = aiming_at(&world, "remove_volume_in_reboot", &volume).await;
     assert!(grant(failing(runtime.reboot(&key("bad"))).await).contains("remove-data"));
-    assert!(world.memory.inspect_volume(&volume).await.unwrap().is_some());
+    assert!(world.sim.inspect_volume(&volume).await.unwrap().is_some());
     assert_eq!(world.read(&cache, "k").await.as_deref(), Some("precious"));
     still_works(&world, &runtime).await;
 }

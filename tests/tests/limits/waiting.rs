@@ -5,17 +5,17 @@ use std::time::Duration;
 use elasticache_host::{Error, Fault, Limits};
 
 use super::{fault, in_time, limits, still_works, under};
-use crate::memory_support::{Plan, World, redis};
+use crate::sim_support::{Plan, World, redis};
 
 /// The error of an `ensure` whose engine never gets ready.
 async fn never_ready(guest: &str, limits: Limits) -> Error {
     let world = World::new().await;
     let deadline = limits.wall_time;
     let runtime = under(&world, guest, limits).await;
-    world.memory.set_hang_ready(true);
+    world.sim.set_hang_ready(true);
     let error = in_time(deadline, runtime.ensure(redis("bad"))).await.unwrap_err();
     world.assert_untouched(&world.observe().await, "after the deadline");
-    world.memory.set_hang_ready(false);
+    world.sim.set_hang_ready(false);
     still_works(&world, &runtime).await;
     error
 }

@@ -1,11 +1,14 @@
 //! Holds a policy to what it promises, on an engine of choice.
 
+mod faults;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 use conformance::corpus;
+use conformance::explore::Faults;
 use conformance::verdict::{Line, Outcome, Verdict, judge};
 use conformance::world::World;
 use elasticache_host::{Manifest, PolicySource};
@@ -25,7 +28,7 @@ struct Args {
     #[arg(long, value_name = "FILE.toml")]
     env: Option<PathBuf>,
     /// Where the scenarios run.
-    #[arg(long, value_enum, default_value_t = Backend::Memory)]
+    #[arg(long, value_enum, default_value_t = Backend::Sim)]
     backend: Backend,
     /// With `kube`: the file that says how to reach the cluster. Nobody's current context is ever used unasked.
     #[arg(long, value_name = "FILE", env = "KUBE_TEST_KUBECONFIG", required_if_eq("backend", "kube"))]
@@ -39,6 +42,18 @@ struct Args {
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
+    /// With `sim`: what goes wrong, at every call of the host.
+    #[arg(long, value_enum, default_value_t = FaultsArg::None)]
+    faults: FaultsArg,
+    /// With `--faults random`: the first schedule's seed; the others have the numbers after it.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// With `--faults random`: how many schedules.
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    schedules: u64,
+    /// With `sim`: one schedule again, as a violation names it, with every call of the host.
+    #[arg(long, value_name = "SCENARIO/ENGINE/CALL:FAULT,...", conflicts_with = "faults")]
+    replay: Option<String>,
     /// Scenarios at once.
     #[arg(long, default_value_t = 4)]
     at_once: usize,
@@ -46,21 +61,61 @@ struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// The in-memory engine: quick, needs nothing.
-    Memory,
+    /// A simulated Docker: quick, needs nothing.
+    Sim,
     /// The Docker or Podman of this machine, with real engines.
     Docker,
     /// Kubernetes, with real engines, in a namespace of its own.
     Kube,
 }
 
-#[tokio::main]
-async fn main() -> Result<ExitCode> {
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FaultsArg {
+    /// Nothing.
+    None,
+    /// One fault in each run, every one at every call.
+    Single,
+    /// Two faults in each run.
+    Pairs,
+    /// Steps, order and faults by a seed.
+    Random,
+}
+
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    let async_runtime = tokio::runtime::Runtime::new()?;
+    match exploration(&args) {
+        Some(faults) => faults::explore(&async_runtime, &args, faults),
+        None => async_runtime.block_on(scenarios(args)),
+    }
+}
+
+fn exploration(args: &Args) -> Option<Faults> {
+    match args.faults {
+        FaultsArg::None => args.replay.is_some().then_some(Faults::None),
+        FaultsArg::Single => Some(Faults::Single),
+        FaultsArg::Pairs => Some(Faults::Pairs),
+        FaultsArg::Random => Some(Faults::Random { seed: args.seed, count: args.schedules }),
+    }
+}
+
+fn environment(args: &Args) -> Result<Manifest> {
+    let mut environment = match &args.env {
+        Some(path) => Manifest::read(path)?,
+        None => Manifest::standard(),
+    };
+    if let Some(path) = &args.policy {
+        environment.policy = PolicySource::file(path);
+    }
+    Ok(environment)
+}
+
+async fn scenarios(args: Args) -> Result<ExitCode> {
     let scenarios =
         corpus::all()?.into_iter().filter(|scenario| scenario.name.contains(&args.only)).collect();
     let shared = match args.backend {
-        Backend::Memory => None,
+        Backend::Sim => None,
         Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
         Backend::Kube => {
             let file = args.kubeconfig.as_deref().context("--kubeconfig is missing")?;
@@ -69,14 +124,8 @@ async fn main() -> Result<ExitCode> {
             Some(world.context("no cluster to run the scenarios on")?)
         }
     };
-    let world = || shared.clone().unwrap_or_else(World::memory);
-    let mut environment = match &args.env {
-        Some(path) => Manifest::read(path)?,
-        None => Manifest::standard(),
-    };
-    if let Some(path) = args.policy {
-        environment.policy = PolicySource::file(path);
-    }
+    let world = || shared.clone().unwrap_or_else(World::sim);
+    let environment = environment(&args)?;
     let lines = judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
     let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
     let (passed, failed) =

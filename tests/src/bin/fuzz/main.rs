@@ -1,4 +1,4 @@
-//! Lets a policy make arbitrary calls of the host, on the in-memory engine, and holds the host to what must be true
+//! Lets a policy make arbitrary calls of the host, on a simulated Docker, and holds the host to what must be true
 //! whatever a policy does.
 
 mod count;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use elasticache_host::engine::memory::{MemoryEngine, rdb};
+use conformance::sim::docker::SimDocker;
+use conformance::sim::rdb;
 use elasticache_host::engine::{Container, ContainerEngine, Volume};
 use elasticache_host::{CacheKey, CacheSpec, Engine, Error, Fault, Limits, Restore, Runtime};
 use tempfile::TempDir;
@@ -54,7 +55,7 @@ struct Seen {
 }
 
 impl Seen {
-    async fn on(engine: &MemoryEngine) -> Result<Self> {
+    async fn on(engine: &SimDocker) -> Result<Self> {
         Ok(Self { containers: engine.list_containers(&[]).await?, volumes: engine.list_volumes(&[]).await? })
     }
 
@@ -79,7 +80,7 @@ impl Fuzzer {
         std::fs::write(&rdb, rdb::write(&[("redis-ver", "7.4.0")], &keys))?;
         let fuzzer = Self { folder, policy: policy.to_owned(), rdb };
         // Compiled once; each round finds it.
-        fuzzer.runtime(&MemoryEngine::new(), 0, "first", &fuzzer.folder.path().join("data")).await?;
+        fuzzer.runtime(&SimDocker::new(), 0, "first", &fuzzer.folder.path().join("data")).await?;
         Ok(fuzzer)
     }
 
@@ -93,13 +94,7 @@ impl Fuzzer {
         Ok(data)
     }
 
-    async fn runtime(
-        &self,
-        engine: &MemoryEngine,
-        seed: u64,
-        instance: &str,
-        data: &Path,
-    ) -> Result<Runtime> {
+    async fn runtime(&self, engine: &SimDocker, seed: u64, instance: &str, data: &Path) -> Result<Runtime> {
         let engine = Arc::new(engine.clone());
         let limits = Limits { cleanup: Duration::from_millis(50), pull: DEADLINE, ..Limits::default() };
         Runtime::builder()
@@ -120,7 +115,7 @@ impl Fuzzer {
 
     /// Runs a round, and returns how many operations it had.
     pub async fn round(&self, seed: u64) -> Result<u64> {
-        let engine = MemoryEngine::new();
+        let engine = SimDocker::new();
         engine.insert_foreign_container("bystander-running", &[("somebody", "else")], true)?;
         let looks_ours = [("fakecloud-elasticache", "bystander"), ("fakecloud-instance", "fuzz")];
         engine.insert_foreign_container("bystander-ended", &looks_ours, false)?;

@@ -102,7 +102,7 @@ pub fn read(bytes: &[u8]) -> Result<(Keys, usize), String> {
             OP_SELECT => {
                 let database = reader.plain_length()?;
                 if database != 0 {
-                    return Err(format!("The in-memory engine has only database 0, not {database}"));
+                    return Err(format!("The simulation has only database 0, not {database}"));
                 }
             }
             TYPE_STRING => {
@@ -112,7 +112,7 @@ pub fn read(bytes: &[u8]) -> Result<(Keys, usize), String> {
             }
             OP_END => break,
             other => {
-                return Err(format!("The in-memory engine cannot hold RDB type or opcode {other}"));
+                return Err(format!("The simulation cannot hold RDB type or opcode {other}"));
             }
         }
     }
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
             Length::Encoded(1) => i32::from(i16::from_le_bytes(self.array()?)),
             Length::Encoded(2) => i32::from_le_bytes(self.array()?),
             Length::Encoded(other) => {
-                return Err(format!("The in-memory engine cannot read string encoding {other} (3 is LZF)"));
+                return Err(format!("The simulation cannot read string encoding {other} (3 is LZF)"));
             }
         };
         Ok(number.to_string().into_bytes())

@@ -1,12 +1,12 @@
-//! A Docker in memory, with redis, valkey and memcached in its containers.
+//! A simulated Docker, with redis, valkey and memcached in its containers.
 //!
-//! For the conformance corpus: the same scenarios run here and on a real engine, so what this one does is
-//! what was seen of Docker 20.10 and redis 7.0, in particular where that loses data. The files are real too:
+//! The same scenarios run here and on a real engine, so what this one does is what was seen of Docker 20.10 and
+//! redis 7.0, in particular where that loses data. The files are real too:
 //! what `SAVE` leaves is an RDB file, and the append-only file is redis 7's.
 //!
 //! # Guarantees
-//! - Deterministic: the same calls give the same identities, times and [`MemoryEngine::calls`]. Nothing
-//!   sleeps; the clock moves only by [`MemoryEngine::advance`].
+//! - Deterministic: the same calls give the same identities, times and [`SimDocker::calls`]. Nothing
+//!   sleeps; the clock moves only by [`SimDocker::advance`].
 //! - One step at a time: each call is done whole or not at all, whatever runs at once.
 //!
 //! # Caveats
@@ -22,16 +22,13 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
-use self::world::{FIRST_ANY_PORT, Fault, Trouble, Volume, World};
-use super::{ContainerSpec, ContainerState, EngineError, RestartPolicy};
+use elasticache_host::engine::{ContainerSpec, ContainerState, EngineError, RestartPolicy};
 
-mod aof;
+use self::world::{FIRST_ANY_PORT, Fault, World};
+use super::disk::{Trouble, Volume};
+
 mod client;
 mod containers;
-mod disk;
-mod options;
-pub mod rdb;
-mod server;
 #[cfg(test)]
 mod tests;
 mod world;
@@ -45,7 +42,7 @@ pub const EPOCH: u64 = 1_767_225_600;
 /// The image of foreign containers.
 const FOREIGN_IMAGE: &str = "foreign:latest";
 
-/// A call to the engine or to what runs in it, as [`MemoryEngine::fail_next`] names them.
+/// A call to the engine or to what runs in it, as [`SimDocker::fail_next`] names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as the methods of the traits are")]
 pub enum Call {
@@ -73,7 +70,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// The method's name, as [`MemoryEngine::calls`] shows it.
+    /// The method's name, as [`SimDocker::calls`] shows it.
     pub fn as_str(self) -> &'static str {
         match self {
             Call::ListContainers => "list_containers",
@@ -103,19 +100,19 @@ impl Call {
 
 /// The engine. Clones are the same engine; it is both the supplier of containers and of probes into them.
 #[derive(Clone)]
-pub struct MemoryEngine {
+pub struct SimDocker {
     world: Arc<Mutex<World>>,
 }
 
-impl Default for MemoryEngine {
+impl Default for SimDocker {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// What stands for the rest of the machine: everything but the two traits. None of it is traced, and none
-/// of it fails because of [`MemoryEngine::fail_next`].
-impl MemoryEngine {
+/// of it fails because of [`SimDocker::fail_next`].
+impl SimDocker {
     /// An engine with the three default images, and nothing else.
     pub fn new() -> Self {
         let images: BTreeSet<String> =

@@ -4,8 +4,8 @@ use super::aof::{self, Aof};
 use super::disk::Disk;
 use super::options::{Options, yes_or_no};
 use super::rdb::{self, Keys};
-use crate::probes::Reply;
-use crate::types::Engine;
+use elasticache_host::Engine;
+use elasticache_host::probes::Reply;
 
 /// An answer with all that it holds; [`Reply`] keeps only the length of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]

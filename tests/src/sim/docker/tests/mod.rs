@@ -10,10 +10,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::engine::{Container, ContainerEngine, Content, NewFile, Published};
-use crate::probes::{Check, ProbeError, Probes, Reply};
-use crate::progress::{Progress, ProgressSink, silent};
-use crate::types::Endpoint;
+use crate::sim::rdb;
+use elasticache_host::Endpoint;
+use elasticache_host::engine::{Container, ContainerEngine, Content, NewFile, Published};
+use elasticache_host::probes::{Check, ProbeError, Probes, Reply};
+use elasticache_host::{Progress, ProgressSink, silent};
 
 mod clients;
 mod data;
@@ -26,11 +27,11 @@ const NEITHER: &[&str] = &["redis-server", "--appendonly", "no", "--save", ""];
 const MANIFEST: &str = "appendonlydir/appendonly.aof.manifest";
 
 /// An engine, and what tests do with it, in few words.
-struct Bench(MemoryEngine);
+struct Bench(SimDocker);
 
 impl Bench {
     async fn new() -> Self {
-        let bench = Bench(MemoryEngine::new());
+        let bench = Bench(SimDocker::new());
         bench.0.create_volume("vol", &BTreeMap::new()).await.unwrap();
         bench
     }

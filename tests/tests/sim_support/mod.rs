@@ -1,4 +1,4 @@
-//! Runtimes with real policies on the engine in memory, and an engine that can be made to fail, hang or
+//! Runtimes with real policies on the simulated Docker, and an engine that can be made to fail, hang or
 //! wait at a chosen call.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses its part")]
 
@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use elasticache_host::engine::memory::{MemoryEngine, rdb};
+use conformance::sim::docker::SimDocker;
+use conformance::sim::rdb;
 use elasticache_host::engine::{Container, ContainerEngine, Volume};
 use elasticache_host::probes::{Probes, Reply};
 use elasticache_host::{Cache, CacheKey, CacheSpec, Endpoint, Engine, Restore, Runtime, RuntimeBuilder};
@@ -56,7 +57,7 @@ fn there(path: PathBuf) -> PathBuf {
 
 /// An engine with bystanders in it, and a data folder. Clones of the engine are the same engine.
 pub struct World {
-    pub memory: MemoryEngine,
+    pub sim: SimDocker,
     pub engine: Watched,
     folder: TempDir,
     before: Observed,
@@ -82,24 +83,23 @@ const BYSTANDERS: &str = "bystander-data";
 
 impl World {
     pub async fn new() -> Self {
-        let memory = MemoryEngine::new();
+        let sim = SimDocker::new();
         let folder = TempDir::new().unwrap();
         // One secret for all tests: compiled policies are sealed with it, and compiling takes its time.
         std::fs::create_dir(folder.path().join("data")).unwrap();
         std::fs::write(folder.path().join("data/owner.key"), [7; 32]).unwrap();
-        memory.insert_foreign_container("bystander-running", &[("somebody", "else")], true).unwrap();
-        memory
-            .insert_foreign_container(
-                "bystander-ended",
-                &[("fakecloud-elasticache", "bystander"), ("fakecloud-instance", INSTANCE)],
-                false,
-            )
-            .unwrap();
-        memory.insert_foreign_volume(BYSTANDERS, &[("somebody", "else")], &[("dump.rdb", b"theirs")]);
+        sim.insert_foreign_container("bystander-running", &[("somebody", "else")], true).unwrap();
+        sim.insert_foreign_container(
+            "bystander-ended",
+            &[("fakecloud-elasticache", "bystander"), ("fakecloud-instance", INSTANCE)],
+            false,
+        )
+        .unwrap();
+        sim.insert_foreign_volume(BYSTANDERS, &[("somebody", "else")], &[("dump.rdb", b"theirs")]);
         let mut world = Self {
-            engine: Watched::new(memory.clone()),
+            engine: Watched::new(sim.clone()),
             before: Observed { containers: Vec::new(), volumes: Vec::new(), bystanders: None },
-            memory,
+            sim,
             folder,
         };
         world.before = world.observe().await;
@@ -109,9 +109,9 @@ impl World {
     /// What there is now.
     pub async fn observe(&self) -> Observed {
         Observed {
-            containers: self.memory.list_containers(&[]).await.unwrap(),
-            volumes: self.memory.list_volumes(&[]).await.unwrap(),
-            bystanders: self.memory.volume_file(BYSTANDERS, "dump.rdb"),
+            containers: self.sim.list_containers(&[]).await.unwrap(),
+            volumes: self.sim.list_volumes(&[]).await.unwrap(),
+            bystanders: self.sim.volume_file(BYSTANDERS, "dump.rdb"),
         }
     }
 
@@ -143,7 +143,7 @@ impl World {
             .engine(engine.clone(), engine, "127.0.0.1")
             .instance(INSTANCE)
             .data_dir(self.folder.path().join("data"))
-            .cache_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("memory-policies"))
+            .cache_dir(Path::new(env!("CARGO_TARGET_TMPDIR")).join("sim-policies"))
             .publish_address([127, 0, 0, 1].into())
             .timeout(PATIENCE)
     }
@@ -168,7 +168,7 @@ impl World {
     /// What a client does, past whatever is watched. `None` for nil.
     pub async fn ask(&self, endpoint: &Endpoint, line: &str) -> Option<String> {
         let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        match self.memory.command(endpoint, &args, 64 << 10).await.unwrap() {
+        match self.sim.command(endpoint, &args, 64 << 10).await.unwrap() {
             Reply::Status(text) => Some(text),
             Reply::Bulk(bytes) => Some(String::from_utf8(bytes).unwrap()),
             Reply::Integer(number) => Some(number.to_string()),

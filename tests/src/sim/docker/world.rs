@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::Call;
-use super::disk::{self, Disk, Files};
-use super::options::program;
-use super::server::Server;
-use crate::engine::{
+use crate::sim::disk::{self, Disk, Files, Trouble, Volume};
+use crate::sim::options::program;
+use crate::sim::server::Server;
+use elasticache_host::engine::{
     Container, ContainerSpec, ContainerState, EngineError, Published, RestartPolicy, Volume as VolumeInfo,
 };
 
@@ -32,28 +32,11 @@ pub(super) fn failed(object: &str, message: impl Into<String>) -> EngineError {
     EngineError::Failed { object: object.to_owned(), message: message.into() }
 }
 
-/// What goes wrong until it is told not to.
-#[derive(Debug, Default)]
-pub(super) struct Trouble {
-    pub(super) hang_ready: bool,
-    pub(super) saving: bool,
-    pub(super) save_error: Option<String>,
-    pub(super) write_error: bool,
-}
-
 /// What goes wrong once.
 pub(super) struct Fault {
     pub(super) call: Call,
     pub(super) error: EngineError,
     pub(super) after_effect: bool,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Volume {
-    pub(super) labels: BTreeMap<String, String>,
-    /// Whole seconds since the epoch.
-    pub(super) created: u64,
-    pub(super) files: Files,
 }
 
 pub(super) struct Held {

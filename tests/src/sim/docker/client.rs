@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::options::program;
-use super::server::{Server, Value};
 use super::world::World;
-use super::{Call, MemoryEngine};
-use crate::engine::ExecOutput;
-use crate::probes::{Check, ProbeError, Probes, Reply};
-use crate::types::{Endpoint, Engine};
+use super::{Call, SimDocker};
+use crate::sim::options::program;
+use crate::sim::server::{Server, Value};
+use elasticache_host::engine::ExecOutput;
+use elasticache_host::probes::{Check, ProbeError, Probes, Reply};
+use elasticache_host::{Endpoint, Engine};
 
 const REFUSED: &str = "connection refused";
 const NOT_UNDERSTOOD: &str = "the answer is not in the protocol asked for";
@@ -69,7 +69,7 @@ fn memcached(world: &mut World, port: u16) -> Result<&mut Server, String> {
 }
 
 #[async_trait]
-impl Probes for MemoryEngine {
+impl Probes for SimDocker {
     async fn check(&self, endpoint: &Endpoint, wanted: Check) -> Result<(), ProbeError> {
         let rest = format!("{wanted:?}");
         self.ask(Call::Check, endpoint, &rest, |world| check(world, endpoint.port, wanted))
@@ -89,7 +89,7 @@ impl Probes for MemoryEngine {
 }
 
 /// What a test's own client does. Not traced.
-impl MemoryEngine {
+impl SimDocker {
     /// Store in the memcached at this port.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The engine in memory with something in between: calls are counted, and one of them can be made special.
+//! The simulated Docker with something in between: calls are counted, and one of them can be made special.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use conformance::sim::docker::{Call, SimDocker};
 use elasticache_host::Endpoint;
-use elasticache_host::engine::memory::{Call, MemoryEngine};
 use elasticache_host::engine::{
     Container, ContainerEngine, ContainerSpec, EngineError, ExecOutput, FileInfo, NewFile, Volume,
 };
@@ -53,7 +53,7 @@ impl Plan {
 /// Clones are the same engine under the same plan.
 #[derive(Clone)]
 pub struct Watched {
-    inner: MemoryEngine,
+    inner: SimDocker,
     shared: Arc<Shared>,
 }
 
@@ -68,7 +68,7 @@ pub fn unavailable() -> EngineError {
 }
 
 impl Watched {
-    pub fn new(inner: MemoryEngine) -> Self {
+    pub fn new(inner: SimDocker) -> Self {
         Self { inner, shared: Arc::default() }
     }
 

@@ -1,6 +1,6 @@
 //! What a container's command says: which server, and with which settings.
 
-use crate::types::Engine;
+use elasticache_host::Engine;
 
 /// The program that a container runs, and its arguments; `None` if it is none of the three.
 pub(super) fn program<'c>(image: &str, command: &'c [String]) -> Option<(Engine, &'c [String])> {

@@ -2,11 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{Trouble, Volume};
-use crate::engine::FileInfo;
+use elasticache_host::engine::FileInfo;
 
 /// Paths and what they hold. In a container absolute, in a volume relative to its root.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
+
+/// What goes wrong until it is told not to.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    pub(super) hang_ready: bool,
+    pub(super) saving: bool,
+    pub(super) save_error: Option<String>,
+    pub(super) write_error: bool,
+}
+
+/// What outlives containers and pods: a named volume, or what lies behind a claim.
+#[derive(Debug, Default)]
+pub(super) struct Volume {
+    pub(super) labels: BTreeMap<String, String>,
+    /// Whole seconds since the epoch.
+    pub(super) created: u64,
+    pub(super) files: Files,
+}
 
 /// Folders that every image has.
 const FOLDERS: [&str; 4] = ["/", "/data", "/tmp", "/etc"];

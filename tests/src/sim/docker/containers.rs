@@ -7,12 +7,13 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 
 use super::world::{World, conflict, failed, not_found, observed};
-use super::{Call, MemoryEngine, client, disk};
-use crate::engine::{
+use super::{Call, SimDocker, client};
+use crate::sim::disk;
+use elasticache_host::engine::{
     Container, ContainerEngine, ContainerSpec, ContainerState, Content, EngineError, ExecOutput, FileInfo,
     NewFile, Volume,
 };
-use crate::progress::{Progress, SharedProgress};
+use elasticache_host::{Progress, SharedProgress};
 
 /// How many bytes are moved, and reported, at once.
 const CHUNK: usize = 64 * 1024;
@@ -20,7 +21,7 @@ const CHUNK: usize = 64 * 1024;
 const IMAGE_BYTES: u64 = 10_000_000;
 const LOG_TAIL_BYTES: usize = 4096;
 
-impl MemoryEngine {
+impl SimDocker {
     fn call<T>(
         &self,
         call: Call,
@@ -94,9 +95,9 @@ fn bytes_of(file: NewFile, moved: &(dyn Fn(u64) + Send)) -> Result<Vec<u8>, Engi
 }
 
 #[async_trait]
-impl ContainerEngine for MemoryEngine {
+impl ContainerEngine for SimDocker {
     fn name(&self) -> &str {
-        "memory"
+        "sim"
     }
 
     async fn list_containers(&self, labels: &[(&str, &str)]) -> Result<Vec<Container>, EngineError> {

@@ -1,0 +1,253 @@
+//! One schedule from its first step to its last, through whatever crashes are on the way.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use elasticache_host::{CacheKey, CacheSpec, CacheState};
+use tokio::time::timeout;
+
+use super::subject::quick_folder;
+use super::{Invariant, Schedule, Subject, Trial, Violation};
+use crate::corpus::{Action, Step};
+use crate::faults::Tap;
+use crate::runner::{Run, Setting, WrongEnd, place};
+use crate::world::World;
+
+/// No run of all steps takes longer than that on the clock that leaps, unless something waits for ever.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+/// When every lease has run out.
+const LATER: Duration = Duration::from_secs(60 * 60);
+/// Enough to tell datasets apart.
+const KEYS: u32 = 20;
+/// One secret for all data folders.
+const SECRET: [u8; 32] = [7; 32];
+
+/// Errors by which an operation may say that it was disturbed.
+const DISTURBED: [&str; 5] = ["unavailable", "timeout", "engine-error", "conflict", "not-found"];
+
+/// How far a run has come.
+#[derive(Default)]
+struct Progress {
+    next: usize,
+    /// Whether the next step was begun by a host that died.
+    crashed: bool,
+    /// How many calls the steps took, once they are done: those after them are only to look.
+    calls: Option<usize>,
+}
+
+enum End {
+    Finished,
+    Crashed,
+}
+
+/// Runs a schedule.
+///
+/// # Errors
+/// If the run could not be set up: nothing that the policy or the host is to blame for.
+pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
+    let tap = Tap::new(schedule.faults.clone());
+    if let Some(seed) = schedule.order {
+        tap.interleave(seed);
+    }
+    let data = tempfile::tempdir_in(quick_folder()).context("making a data folder")?;
+    std::fs::write(data.path().join("owner.key"), SECRET)?;
+    let world = World::sim_behind(&tap)?;
+    let run = Run::new(Setting {
+        world: world.clone(),
+        environment: subject.environment.clone(),
+        loaded: Some(subject.loaded.clone()),
+        engine: schedule.engine,
+        keeps_endpoints: subject.promises("endpoint-survives-reboot"),
+        instance: "explored".to_owned(),
+        data: data.path().to_owned(),
+        keys: KEYS,
+    })?;
+    let course = Course { run: &run, tap: &tap, schedule, world };
+    let mut progress = Progress::default();
+    let before = now(course.world.everything())??;
+    let violation = loop {
+        // All that a host does dies with its runtime.
+        let runtime = paused()?;
+        let end = runtime.block_on(async { timeout(NEVER, course.go_on(&mut progress, &before)).await });
+        drop(runtime);
+        match end {
+            Ok(Ok(End::Finished)) => break None,
+            Ok(Ok(End::Crashed)) => {
+                now(run.end_host())?;
+                tap.new_host();
+            }
+            Ok(Err(violation)) => break Some(violation),
+            Err(_) => {
+                let seen = place_of(schedule, progress.next) + ": it did not end within a day";
+                break Some(Violation { invariant: Invariant::Ends, seen });
+            }
+        }
+    };
+    let mut calls = tap.lines();
+    calls.truncate(progress.calls.unwrap_or(usize::MAX));
+    Ok(Trial { violation, calls, met: tap.met() })
+}
+
+/// A runtime whose clock leaps.
+fn paused() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .context("making an async runtime")
+}
+
+/// What is there at once.
+fn now<T>(work: impl Future<Output = T>) -> Result<T> {
+    Ok(paused()?.block_on(work))
+}
+
+fn place_of(schedule: &Schedule, at: usize) -> String {
+    schedule.scenario.steps.get(at).map_or_else(|| "the end".to_owned(), |step| place(at, step))
+}
+
+struct Course<'a> {
+    run: &'a Run,
+    tap: &'a Tap,
+    schedule: &'a Schedule,
+    world: World,
+}
+
+impl Course<'_> {
+    /// One host's part: to the end, or to its death.
+    async fn go_on(&self, progress: &mut Progress, before: &[String]) -> Result<End, Violation> {
+        while let Some(step) = self.schedule.scenario.steps.get(progress.next) {
+            let mut again = progress.crashed;
+            loop {
+                let met = self.tap.met().len();
+                let asked = if again { relaxed(step, progress.crashed) } else { step.clone() };
+                let outcome = tokio::select! {
+                    biased;
+                    outcome = self.run.step(&asked, true) => outcome,
+                    () = self.tap.crashed() => {
+                        progress.crashed = true;
+                        return Ok(End::Crashed);
+                    }
+                };
+                let Err(error) = outcome else { break };
+                let disturbed = self.tap.met().len() > met;
+                self.judge(&error, step, progress.next, disturbed)?;
+                again = true;
+            }
+            if progress.crashed && may_have_been_done(step) {
+                let up = Step::up(&step.cache);
+                let outcome = tokio::select! {
+                    biased;
+                    outcome = self.run.step(&up, true) => outcome,
+                    () = self.tap.crashed() => return Ok(End::Crashed),
+                };
+                if let Err(error) = outcome {
+                    // Disturbed once more, it is begun once more.
+                    self.judge(
+                        &error,
+                        step,
+                        progress.next,
+                        self.tap.met().len() == self.schedule.faults.len(),
+                    )?;
+                    continue;
+                }
+            }
+            *progress = Progress { next: progress.next + 1, crashed: false, calls: None };
+        }
+        progress.calls = Some(self.tap.count());
+        self.finish(before).await
+    }
+
+    /// Whether a step may have ended so.
+    fn judge(&self, error: &anyhow::Error, step: &Step, at: usize, disturbed: bool) -> Result<(), Violation> {
+        let code = error.downcast_ref::<WrongEnd>().and_then(|end| end.code);
+        let said = code.is_none_or(|code| DISTURBED.contains(&code));
+        if disturbed && said {
+            return Ok(());
+        }
+        let invariant = if said { Invariant::of(step.r#do) } else { Invariant::Errors };
+        Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)) })
+    }
+
+    /// What must hold in the end.
+    async fn finish(&self, before: &[String]) -> Result<End, Violation> {
+        let fails = |invariant: Invariant| {
+            move |error: anyhow::Error| Violation { invariant, seen: format!("in the end: {error:#}") }
+        };
+        let runtime = self.run.runtime().await.map_err(fails(Invariant::Converges))?;
+        let listed = runtime.list().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
+        for cache in listed.into_iter().filter(|cache| cache.state == CacheState::Available) {
+            let then = self.everything().await?;
+            let spec = CacheSpec::new(cache.key.clone(), cache.engine);
+            let again =
+                runtime.ensure(spec).await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
+            let same = again.adopted && again.endpoint == cache.endpoint && then == self.everything().await?;
+            if !same {
+                let seen =
+                    format!("in the end: an up of {} that runs changed something: {again:?}", cache.key);
+                return Err(Violation { invariant: Invariant::NothingChanges, seen });
+            }
+        }
+        for cache in caches(&self.schedule.scenario.steps) {
+            let key = self.run.key(&cache).map_err(fails(Invariant::Converges))?;
+            self.remove(&runtime, &key).await.map_err(fails(Invariant::Converges))?;
+        }
+        // A lease that a reap took and did not give back is for the next one, once it has run out.
+        self.world.advance(LATER).map_err(fails(Invariant::Ends))?;
+        runtime.reap().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
+        let left = self.everything().await?;
+        let look_alikes = self.run.look_alikes().await;
+        let ours = |line: &&String| !look_alikes.iter().any(|name| line.contains(name.as_str()));
+        let left: Vec<&String> = left.iter().filter(ours).collect();
+        let leaked: Vec<_> = left.iter().filter(|line| !before.contains(line)).collect();
+        if !leaked.is_empty() {
+            let seen = format!("in the end, with all caches and their data removed, there is {leaked:?}");
+            return Err(Violation { invariant: Invariant::NothingLeaks, seen });
+        }
+        if left.len() != before.len() {
+            let seen = format!("in the end, of what others had, there is only {left:?}");
+            return Err(Violation { invariant: Invariant::NothingForeign, seen });
+        }
+        Ok(End::Finished)
+    }
+
+    async fn remove(&self, runtime: &elasticache_host::Runtime, key: &CacheKey) -> Result<()> {
+        runtime.stop(key).await?;
+        runtime.remove_data(key).await?;
+        Ok(())
+    }
+
+    async fn everything(&self) -> Result<Vec<String>, Violation> {
+        let seen =
+            |error: anyhow::Error| Violation { invariant: Invariant::Ends, seen: format!("{error:#}") };
+        self.world.everything().await.map_err(seen)
+    }
+}
+
+/// A step that was done before, wholly or in part: what it says of the state that it found is not known.
+fn relaxed(step: &Step, crashed: bool) -> Step {
+    let mut step = step.clone();
+    step.adopted = None;
+    step.was_there = None;
+    // By a host that died it may have been done, and the next one does not know.
+    if crashed && may_have_been_done(&step) {
+        step.errors.extend(["conflict", "not-found"].map(str::to_owned));
+    }
+    step.steps = step.steps.iter().map(|inner| relaxed(inner, crashed)).collect();
+    step
+}
+
+/// Whether doing it again may fail for no other reason than that it was done before, or half done.
+fn may_have_been_done(step: &Step) -> bool {
+    match step.r#do {
+        Action::Reboot => step.error.is_none(),
+        Action::Up => step.error.is_none() && !step.file.is_empty(),
+        _ => false,
+    }
+}
+
+/// Every cache that steps name.
+fn caches(steps: &[Step]) -> BTreeSet<String> {
+    steps.iter().flat_map(|step| std::iter::once(step.cache.clone()).chain(caches(&step.steps))).collect()
+}

@@ -1,0 +1,236 @@
+//! Scenarios and faults by a seed: caches come and go, some at once, and much goes wrong.
+//!
+//! The steps know what each cache must hold, by what the policy promises, and ask for it; what it does not promise they
+//! do not ask for.
+
+use std::sync::Arc;
+
+use elasticache_host::Engine;
+use fastrand::Rng;
+
+use super::{Schedule, Subject};
+use crate::corpus::{Action, Engines, Scenario, Step};
+use crate::faults::{Fault, Planned};
+
+const CACHES: [&str; 3] = ["a", "b", "c"];
+/// About as many calls as a step makes.
+const CALLS_A_STEP: usize = 10;
+/// Faults in one schedule, at most.
+const FAULTS: usize = 4;
+
+/// What a cache must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    /// Keys of its own, so many of them; none if 0.
+    Own(u32),
+    /// What was snapshotted of another.
+    Of(usize),
+    /// Nobody promised anything.
+    Unknown,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Model {
+    up: bool,
+    held: Held,
+}
+
+struct Author<'a> {
+    subject: &'a Subject,
+    random: Rng,
+    caches: [Model; 3],
+    steps: Vec<Step>,
+    snapshots: usize,
+}
+
+/// The schedule of a seed.
+pub fn random(subject: &Subject, seed: u64) -> Schedule {
+    let engines: Vec<Engine> =
+        subject.description.engines.iter().copied().filter(|engine| *engine != Engine::Memcached).collect();
+    let mut random = Rng::with_seed(seed);
+    let engine = random.choice(&engines).copied().unwrap_or(Engine::Redis);
+    let mut author = Author {
+        subject,
+        random,
+        caches: [Model { up: false, held: Held::Own(0) }; 3],
+        steps: Vec::new(),
+        snapshots: 0,
+    };
+    for _ in 0..author.random.usize(4..12) {
+        author.one();
+    }
+    for at in 0..CACHES.len() {
+        author.bring_up(at);
+        author.look(at);
+    }
+    let faults = author.faults();
+    let scenario = Scenario {
+        name: format!("{NAME}{seed}"),
+        title: "what holds for every sequence of operations".to_owned(),
+        promises: Vec::new(),
+        backend: None,
+        engines: Engines::Persistent,
+        steps: author.steps,
+    };
+    Schedule { scenario: Arc::new(scenario), engine, faults, order: Some(seed) }
+}
+
+/// What names of such scenarios begin with; the seed follows.
+pub const NAME: &str = "random-";
+
+impl Author<'_> {
+    fn promises(&self, promise: &str) -> bool {
+        self.subject.promises(promise)
+    }
+
+    fn step(&mut self, action: Action, at: usize) -> &mut Step {
+        self.steps.push(Step { r#do: action, ..Step::up(CACHES[at]) });
+        let last = self.steps.len() - 1;
+        &mut self.steps[last]
+    }
+
+    fn bring_up(&mut self, at: usize) {
+        if !self.caches[at].up {
+            self.step(Action::Up, at);
+            self.caches[at].up = true;
+        }
+    }
+
+    /// What is kept, or nothing, or nobody knows.
+    fn after(&self, at: usize, keeps: &str, empties: &str) -> Held {
+        if self.promises(keeps) {
+            self.caches[at].held
+        } else if self.promises(empties) {
+            Held::Own(0)
+        } else {
+            Held::Unknown
+        }
+    }
+
+    fn look(&mut self, at: usize) {
+        match self.caches[at].held {
+            Held::Own(0) => drop(self.step(Action::ExpectEmpty, at)),
+            Held::Own(_) => drop(self.step(Action::ExpectData, at)),
+            Held::Of(other) => self.step(Action::ExpectDataOf, at).file = CACHES[other].to_owned(),
+            Held::Unknown => {}
+        }
+    }
+
+    /// One thing that somebody does.
+    fn one(&mut self) {
+        let at = self.random.usize(..CACHES.len());
+        match self.random.u32(..12) {
+            0 | 1 => self.write(at),
+            2 => {
+                self.bring_up(at);
+                self.look(at);
+            }
+            3 | 4 => {
+                self.bring_up(at);
+                self.step(Action::Reboot, at);
+                self.caches[at].held = self.after(at, "data-survives-reboot", "reboot-empties");
+                self.look(at);
+            }
+            5 | 6 => self.stop(at),
+            7 => {
+                self.bring_up(at);
+                self.step(Action::Kill, at);
+                self.caches[at] = Model { up: false, held: self.after(at, "data-survives-kill", "") };
+            }
+            8 => drop(self.step(Action::NewHost, at)),
+            9 => {
+                self.stop(at);
+                self.step(Action::RemoveData, at);
+                self.caches[at].held = Held::Own(0);
+            }
+            10 => self.carry(at),
+            _ => self.at_once(at),
+        }
+    }
+
+    fn write(&mut self, at: usize) {
+        let before = match self.caches[at].held {
+            Held::Own(keys) => keys,
+            // Its keys would lie among others.
+            Held::Of(_) | Held::Unknown => return,
+        };
+        self.bring_up(at);
+        let keys = before + self.random.u32(1..20);
+        self.step(Action::Write, at).keys = keys;
+        self.caches[at].held = Held::Own(keys);
+    }
+
+    fn stop(&mut self, at: usize) {
+        self.step(Action::Stop, at);
+        if self.caches[at].up || self.promises("nothing-survives-stop") {
+            self.caches[at].held = self.after(at, "data-survives-stop", "nothing-survives-stop");
+        }
+        self.caches[at].up = false;
+    }
+
+    /// A snapshot of one becomes the start of another.
+    fn carry(&mut self, at: usize) {
+        let to = (at + 1) % CACHES.len();
+        let Held::Own(1..) = self.caches[at].held else { return };
+        if !self.promises("snapshots") {
+            return;
+        }
+        self.bring_up(at);
+        // Ended since, it may hold less than it did; what is asked for is what it holds now.
+        if self.caches[at].held == Held::Unknown {
+            return;
+        }
+        self.snapshots += 1;
+        let file = format!("{}.rdb", self.snapshots);
+        self.step(Action::Snapshot, at).file.clone_from(&file);
+        self.stop(to);
+        self.step(Action::RemoveData, to);
+        self.step(Action::Up, to).file = file;
+        self.caches[to] = Model { up: true, held: Held::Of(at) };
+        self.look(to);
+        // What the one holds from now on is its own affair.
+        self.stop(to);
+        self.step(Action::RemoveData, to);
+        self.caches[to].held = Held::Own(0);
+    }
+
+    /// Operations at once, on one cache and on another.
+    fn at_once(&mut self, at: usize) {
+        let other = (at + 1) % CACHES.len();
+        self.bring_up(at);
+        self.bring_up(other);
+        let mut steps = Vec::new();
+        for _ in 0..self.random.usize(2..5) {
+            let cache = if self.random.bool() { at } else { other };
+            let action = if self.random.bool() { Action::Reboot } else { Action::Up };
+            if action == Action::Reboot {
+                self.caches[cache].held = self.after(cache, "data-survives-reboot", "reboot-empties");
+            }
+            steps.push(Step { r#do: action, ..Step::up(CACHES[cache]) });
+        }
+        self.step(Action::AtOnce, at).steps = steps;
+        // Which of them returned last is chance, and its endpoint with it.
+        self.step(Action::Up, at);
+        self.step(Action::Up, other);
+        self.look(at);
+        self.look(other);
+    }
+
+    fn faults(&mut self) -> Vec<Planned> {
+        let calls = self.steps.len() * CALLS_A_STEP;
+        let restarts = self.promises("data-survives-kill");
+        let faults: Vec<Fault> =
+            Fault::ALL.into_iter().filter(|fault| restarts || *fault != Fault::EngineRestart).collect();
+        let mut planned: Vec<Planned> = Vec::new();
+        for _ in 0..self.random.usize(..=FAULTS) {
+            let call = self.random.usize(..calls);
+            if let Some(fault) = self.random.choice(&faults)
+                && planned.iter().all(|planned| planned.call != call)
+            {
+                planned.push(Planned { call, fault: *fault });
+            }
+        }
+        planned.sort_unstable();
+        planned
+    }
+}

@@ -1,0 +1,40 @@
+//! The policy that is looked at.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use elasticache_host::{Description, Manifest, Runtime};
+
+use crate::world::World;
+
+/// A policy in its environment, loaded once for all runs.
+pub struct Subject {
+    pub(super) environment: Manifest,
+    pub(super) loaded: Runtime,
+    /// What it says of itself.
+    pub description: Description,
+}
+
+impl Subject {
+    /// Loads the policy; compiled code is kept in `cache`.
+    ///
+    /// # Errors
+    /// If the file is no policy, or does not describe itself.
+    pub async fn load(environment: &Manifest, cache: &Path) -> Result<Self> {
+        let builder = Runtime::builder().environment(environment.clone()).data_dir(cache).cache_dir(cache);
+        let loaded = World::sim().equip(builder)?.build().await?;
+        let description = loaded.describe().await.context("the policy does not describe itself")?;
+        Ok(Self { environment: environment.clone(), loaded, description })
+    }
+
+    /// Whether it promises this.
+    pub fn promises(&self, promise: &str) -> bool {
+        self.description.promises.contains(&promise)
+    }
+}
+
+/// Where many small folders come and go at no cost, if there is such a place.
+pub(super) fn quick_folder() -> PathBuf {
+    let shared = Path::new("/dev/shm");
+    if shared.is_dir() { shared.to_owned() } else { std::env::temp_dir() }
+}

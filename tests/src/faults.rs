@@ -1,0 +1,492 @@
+//! What goes wrong between a host and its world: every call of the host passes a [`Tap`], which notes it, and makes
+//! some of them fail, hang, happen twice, answer with what was true before, or be the last that the host makes.
+//!
+//! Which ones is said beforehand, by the number of the call: the world is deterministic, so the same plan gives the
+//! same run.
+
+mod cluster;
+mod engine;
+mod probes;
+mod summary;
+
+use std::any::Any;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::future::{Future, pending};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use elasticache_host::engine::EngineError;
+use elasticache_host::probes::ProbeError;
+use fastrand::Rng;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+
+pub use self::summary::Summary;
+
+/// What becomes of one call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// The connection breaks before anything was done.
+    FailBefore,
+    /// It is done, and the reply is lost.
+    FailAfter,
+    /// Nothing is done, and nothing comes back.
+    HangBefore,
+    /// It is done, and nothing comes back.
+    HangAfter,
+    /// The host's process dies before anything was done.
+    CrashBefore,
+    /// It is done, and the host's process dies.
+    CrashAfter,
+    /// It is done twice, as by a request that was sent again underway.
+    Duplicate,
+    /// The answer is what the same question was answered before.
+    Stale,
+    /// The engine restarts, with all that runs there, and hangs up.
+    EngineRestart,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Fault; 9] = [
+        Fault::FailBefore,
+        Fault::FailAfter,
+        Fault::HangBefore,
+        Fault::HangAfter,
+        Fault::CrashBefore,
+        Fault::CrashAfter,
+        Fault::Duplicate,
+        Fault::Stale,
+        Fault::EngineRestart,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::FailBefore => "fail-before",
+            Fault::FailAfter => "fail-after",
+            Fault::HangBefore => "hang-before",
+            Fault::HangAfter => "hang-after",
+            Fault::CrashBefore => "crash-before",
+            Fault::CrashAfter => "crash-after",
+            Fault::Duplicate => "duplicate",
+            Fault::Stale => "stale",
+            Fault::EngineRestart => "engine-restart",
+        }
+    }
+
+    /// Whether it can befall a call of this nature, and is not the same there as another one.
+    pub fn befalls(self, nature: Nature) -> bool {
+        use Fault as F;
+        match nature {
+            // Where nothing is changed, before and after are the same.
+            Nature::Look => {
+                matches!(self, F::FailBefore | F::HangBefore | F::CrashBefore | F::Stale | F::EngineRestart)
+            }
+            Nature::Change => self != F::Stale,
+            Nature::Stream => !matches!(self, F::Stale | F::Duplicate),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Fault {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match Fault::ALL.into_iter().find(|fault| fault.as_str() == text) {
+            Some(fault) => Ok(fault),
+            None => bail!("{text:?} is no fault; there are {}", Fault::ALL.map(Fault::as_str).join(", ")),
+        }
+    }
+}
+
+/// What a call does to the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// Nothing.
+    Look,
+    /// Something, by a request that may be sent twice.
+    Change,
+    /// It moves bytes, in a stream that is there once.
+    Stream,
+}
+
+/// A fault, and the number of the call that it befalls, from 0 on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Planned {
+    /// Which call of the run.
+    pub call: usize,
+    /// What becomes of it.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.call, self.fault)
+    }
+}
+
+impl FromStr for Planned {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (call, fault) =
+            text.split_once(':').context("a planned fault is CALL:FAULT, as in 3:crash-after")?;
+        let call = call.parse().with_context(|| format!("{call:?} is no number of a call"))?;
+        Ok(Self { call, fault: fault.parse()? })
+    }
+}
+
+/// One call, as it was seen to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// Which process of the run made it: the first is 0, each crash or new host begins another one.
+    pub host: u32,
+    /// The method of the trait.
+    pub call: String,
+    /// About what.
+    pub object: String,
+    /// What came back, in a few words; empty if nothing did.
+    pub result: String,
+    /// What befell it.
+    pub fault: Option<Fault>,
+    #[serde(skip, default = "look")]
+    pub(crate) nature: Nature,
+}
+
+fn look() -> Nature {
+    Nature::Look
+}
+
+/// What a trait's method is called with.
+pub(crate) struct Call {
+    name: &'static str,
+    object: String,
+    /// What else it was asked, where the same question is one with the same of this.
+    rest: String,
+    nature: Nature,
+}
+
+impl Call {
+    fn new(nature: Nature, name: &'static str, object: &str, rest: impl fmt::Display) -> Self {
+        Self { name, object: object.to_owned(), rest: rest.to_string(), nature }
+    }
+}
+
+/// The work of a call, not begun yet.
+type Work<'a, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// An error that can be said of a call whose reply is lost.
+pub(crate) trait Lost: fmt::Display + Send {
+    fn lost(object: &str) -> Self;
+    /// In one word.
+    fn word(&self) -> &'static str;
+}
+
+const HUNG_UP: &str = "the connection broke";
+
+impl Lost for EngineError {
+    fn lost(object: &str) -> Self {
+        EngineError::Unavailable { object: object.to_owned(), message: HUNG_UP.to_owned() }
+    }
+
+    fn word(&self) -> &'static str {
+        match self {
+            EngineError::NotFound { .. } => "not found",
+            EngineError::Conflict { .. } => "conflict",
+            EngineError::PortTaken { .. } => "port taken",
+            EngineError::Unavailable { .. } => "unavailable",
+            EngineError::Failed { .. } => "failed",
+            EngineError::Io { .. } => "io",
+            _ => "error",
+        }
+    }
+}
+
+impl Lost for ProbeError {
+    fn lost(object: &str) -> Self {
+        ProbeError { endpoint: object.to_owned(), message: HUNG_UP.to_owned() }
+    }
+
+    fn word(&self) -> &'static str {
+        "no answer"
+    }
+}
+
+/// Clones are the same tap.
+#[derive(Clone, Default)]
+pub struct Tap(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    crash: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    plan: Vec<Planned>,
+    met: Vec<Planned>,
+    lines: Vec<Line>,
+    host: u32,
+    crashed: bool,
+    /// The names of what was seen under an id.
+    names: HashMap<String, String>,
+    /// Earlier answers to questions.
+    answers: HashMap<String, Box<dyn Any + Send>>,
+    /// Restarts the engine.
+    restart: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// Where operations at once are interleaved by a seed.
+    order: Option<Order>,
+}
+
+/// Each call waits for a moment of its own, so that which one comes next is a matter of the seed alone.
+struct Order {
+    random: Rng,
+    taken: BTreeSet<Instant>,
+}
+
+impl Order {
+    fn moment(&mut self) -> Instant {
+        let now = Instant::now();
+        self.taken.retain(|taken| *taken > now);
+        let mut at = now + Duration::from_millis(self.random.u64(1..=64));
+        // Two that wake at once would run in an order that nothing decides.
+        while !self.taken.insert(at) {
+            at += Duration::from_millis(1);
+        }
+        at
+    }
+}
+
+impl Tap {
+    /// One that follows a plan.
+    pub fn new(plan: Vec<Planned>) -> Self {
+        let tap = Self::default();
+        tap.0.state.lock().plan = plan;
+        tap
+    }
+
+    /// From now on calls that are made at once take turns in an order that follows from the seed.
+    pub fn interleave(&self, seed: u64) {
+        self.0.state.lock().order = Some(Order { random: Rng::with_seed(seed), taken: BTreeSet::new() });
+    }
+
+    /// How the engine is restarted.
+    pub fn restarts_by(&self, restart: impl Fn() + Send + Sync + 'static) {
+        self.0.state.lock().restart = Some(Arc::new(restart));
+    }
+
+    /// All calls so far.
+    pub fn lines(&self) -> Vec<Line> {
+        self.0.state.lock().lines.clone()
+    }
+
+    /// How many calls there were so far.
+    pub fn count(&self) -> usize {
+        self.0.state.lock().lines.len()
+    }
+
+    /// The faults that calls have met so far.
+    pub fn met(&self) -> Vec<Planned> {
+        self.0.state.lock().met.clone()
+    }
+
+    /// Returns once the host is to die.
+    pub async fn crashed(&self) {
+        while !self.0.state.lock().crashed {
+            self.0.crash.notified().await;
+        }
+    }
+
+    /// Another process takes the place of the one that died or was ended.
+    pub fn new_host(&self) {
+        let mut state = self.0.state.lock();
+        state.host += 1;
+        state.crashed = false;
+        if let Some(order) = &mut state.order {
+            order.taken.clear();
+        }
+    }
+
+    /// Notes a call, and says what is to become of it.
+    fn begin(&self, call: &Call) -> (usize, Option<Fault>, bool) {
+        let mut state = self.0.state.lock();
+        let index = state.lines.len();
+        let planned = state.plan.iter().find(|planned| planned.call == index).copied();
+        let planned = planned.filter(|planned| planned.fault.befalls(call.nature));
+        let host = state.host;
+        let object = state.names.get(&call.object).unwrap_or(&call.object).clone();
+        state.lines.push(Line {
+            host,
+            call: call.name.to_owned(),
+            object,
+            result: String::new(),
+            fault: None,
+            nature: call.nature,
+        });
+        (index, planned.map(|planned| planned.fault), state.crashed)
+    }
+
+    /// From now on what is called by its id is noted by its name.
+    fn named(&self, id: &str, name: &str) {
+        self.0.state.lock().names.insert(id.to_owned(), name.to_owned());
+    }
+
+    fn meets(&self, index: usize, fault: Fault) {
+        let mut state = self.0.state.lock();
+        state.met.push(Planned { call: index, fault });
+        if let Some(line) = state.lines.get_mut(index) {
+            line.fault = Some(fault);
+        }
+    }
+
+    async fn turn(&self) {
+        let at = self.0.state.lock().order.as_mut().map(Order::moment);
+        if let Some(at) = at {
+            sleep_until(at).await;
+        }
+    }
+
+    async fn crash(&self) {
+        self.0.state.lock().crashed = true;
+        self.0.crash.notify_one();
+        pending().await
+    }
+
+    fn restart(&self) {
+        let restart = self.0.state.lock().restart.clone();
+        if let Some(restart) = restart {
+            restart();
+        }
+    }
+
+    /// Does the work of a call, or what is to become of it. `again` is the same work, if it can be done twice.
+    pub(crate) async fn pass<'a, T, E>(
+        &self,
+        call: Call,
+        work: Work<'a, T, E>,
+        again: Option<Work<'a, T, E>>,
+    ) -> Result<T, E>
+    where
+        T: Summary + Clone + PartialEq + Send + 'static,
+        E: Lost,
+    {
+        self.turn().await;
+        let (index, fault, dead) = self.begin(&call);
+        if dead {
+            pending::<()>().await;
+        }
+        if let Some(fault) = fault.filter(|fault| *fault != Fault::Stale) {
+            self.meets(index, fault);
+        }
+        match fault {
+            Some(Fault::FailBefore) => return self.ended(index, Err(E::lost(&call.object))),
+            Some(Fault::HangBefore) => pending().await,
+            Some(Fault::CrashBefore) => self.crash().await,
+            Some(Fault::EngineRestart) => {
+                self.restart();
+                return self.ended(index, Err(E::lost(&call.object)));
+            }
+            _ => {}
+        }
+        let outcome = work.await;
+        match fault {
+            Some(Fault::FailAfter) => self.ended(index, Err(E::lost(&call.object))),
+            Some(Fault::HangAfter) => pending().await,
+            Some(Fault::CrashAfter) => {
+                self.crash().await;
+                outcome
+            }
+            Some(Fault::Duplicate) => {
+                if let Some(again) = again {
+                    // Whoever sent it gets one answer only, the first.
+                    drop(again.await);
+                }
+                self.ended(index, outcome)
+            }
+            fault => {
+                let outcome = match call.nature {
+                    Nature::Look => self.answer(index, &call, outcome, fault == Some(Fault::Stale)),
+                    _ => outcome,
+                };
+                self.ended(index, outcome)
+            }
+        }
+    }
+
+    /// Remembers an answer, and gives the one before if it is to be stale.
+    fn answer<T, E>(&self, index: usize, call: &Call, outcome: Result<T, E>, stale: bool) -> Result<T, E>
+    where
+        T: Clone + PartialEq + Send + 'static,
+    {
+        let Ok(fresh) = outcome else { return outcome };
+        let question = format!("{} {} {}", call.name, call.object, call.rest);
+        let mut answers = std::mem::take(&mut self.0.state.lock().answers);
+        let before = answers.get(&question).and_then(|answer| answer.downcast_ref::<T>()).cloned();
+        let older = before.filter(|before| stale && *before != fresh);
+        answers.insert(question, Box::new(fresh.clone()));
+        self.0.state.lock().answers = answers;
+        match older {
+            Some(older) => {
+                self.meets(index, Fault::Stale);
+                Ok(older)
+            }
+            None => Ok(fresh),
+        }
+    }
+
+    fn ended<T: Summary, E: Lost>(&self, index: usize, outcome: Result<T, E>) -> Result<T, E> {
+        let result = match &outcome {
+            Ok(value) => value.summary(),
+            Err(error) => error.word().to_owned(),
+        };
+        if let Some(line) = self.0.state.lock().lines.get_mut(index) {
+            line.result = result;
+        }
+        outcome
+    }
+}
+
+/// A supplier whose calls pass a tap.
+#[derive(Clone)]
+pub struct Tapped<S: ?Sized> {
+    tap: Tap,
+    inner: Arc<S>,
+}
+
+impl<S: ?Sized> Tapped<S> {
+    /// Puts a tap before a supplier.
+    pub fn new(inner: Arc<S>, tap: Tap) -> Self {
+        Self { tap, inner }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_planned_fault_is_read_as_it_is_written() {
+        for fault in Fault::ALL {
+            let planned = Planned { call: 17, fault };
+            assert_eq!(planned.to_string().parse::<Planned>().unwrap(), planned);
+        }
+        assert!("17".parse::<Planned>().is_err());
+        assert!("x:stale".parse::<Planned>().is_err());
+        assert!("1:late".parse::<Planned>().unwrap_err().to_string().contains("crash-after"));
+    }
+}
