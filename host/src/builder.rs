@@ -311,10 +311,12 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs the policy that another runtime has loaded, whatever file is named: for tests that make many runtimes.
+    /// Runs the policy that another runtime has loaded, whatever file is named, and leaves out what depends on how fast
+    /// this machine is: for simulations, which make many runtimes.
     #[cfg(feature = "testing")]
     pub fn policy_of(mut self, runtime: &Runtime) -> Self {
         self.loaded = Some(runtime.active());
+        self.guards = Guards::Simulated;
         self
     }
 

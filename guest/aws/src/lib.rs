@@ -66,6 +66,11 @@ impl Storage for Aws {
         volatile::put_empty(server)
     }
 
+    fn adopted(server: Server) -> Result<(), Error> {
+        // One that another policy made is not for this one to empty.
+        if volatile::is_volatile(server) { volatile::put_empty(server) } else { Ok(()) }
+    }
+
     fn before_reboot(server: Server) -> Result<(), Error> {
         volatile::put_empty(server)
     }

@@ -56,6 +56,23 @@ impl Parts {
     }
 }
 
+/// Where the manifest is kept that an operation takes the place of, relative to [`FOLDER`].
+pub fn kept(operation: &str) -> String {
+    format!("appendonlydir/before-{operation}.manifest")
+}
+
+/// What is put there once an engine has read what an operation restored, relative to [`FOLDER`].
+pub fn loaded(operation: &str) -> String {
+    format!("appendonlydir/loaded-{operation}")
+}
+
+/// The operation that made the dataset which a manifest names, if it is as that operation wrote it.
+pub fn restored_by(manifest: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(manifest).ok()?;
+    let (operation, _) = text.strip_prefix("file restored-")?.split_once(".base.rdb ")?;
+    (Parts::of(operation).manifest_text == text).then(|| operation.to_owned())
+}
+
 /// What `INFO persistence` says about whether every acknowledged write is on disk.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -102,6 +119,15 @@ mod tests {
         );
         assert!(MANIFEST.ends_with(&parts.manifest));
         assert_ne!(Parts::of("op2").base, parts.base);
+    }
+
+    #[test]
+    fn only_a_manifest_as_it_was_written_is_an_operation_s() {
+        let text = Parts::of("op1").manifest_text;
+        assert_eq!(restored_by(text.as_bytes()).as_deref(), Some("op1"));
+        assert_eq!(restored_by(format!("{text}file more seq 2 type i\n").as_bytes()), None);
+        assert_eq!(restored_by(b"file appendonly.aof.1.base.rdb seq 1 type b\n"), None);
+        assert_eq!(restored_by(b"\xff"), None);
     }
 
     #[test]

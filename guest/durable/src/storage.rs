@@ -60,8 +60,32 @@ impl Storage for Durable {
         put_manifest(server, before)
     }
 
-    fn loaded(_: Server) -> Result<(), Error> {
-        Ok(())
+    fn undo(server: Server) -> Result<bool, Error> {
+        if server.stat(data::MANIFEST)?.is_none() {
+            return Ok(false);
+        }
+        let Some(operation) = data::restored_by(&server.read(data::MANIFEST)?) else { return Ok(false) };
+        let kept = format!("{}/{}", data::FOLDER, data::kept(&operation));
+        let loaded = format!("{}/{}", data::FOLDER, data::loaded(&operation));
+        if server.stat(&kept)?.is_none()
+            || server.stat(&loaded)?.is_some()
+            || !is_untouched(server, &operation)?
+        {
+            return Ok(false);
+        }
+        log(Level::Warn, "a restore was cut off; having back the dataset that was there before");
+        put_manifest(server, server.read(&kept)?)?;
+        Ok(true)
+    }
+
+    /// From now on nothing else than this dataset counts, whatever becomes of its engine.
+    fn loaded(server: Server) -> Result<(), Error> {
+        let operation = server.about().operation;
+        if server.stat(&format!("{}/{}", data::FOLDER, data::kept(&operation)))?.is_none() {
+            return Ok(());
+        }
+        let (path, content) = (data::loaded(&operation), Content::Bytes(Vec::new()));
+        server.put(data::FOLDER, &[File { path, content }])
     }
 
     fn before_reboot(server: Server) -> Result<(), Error> {
@@ -140,17 +164,21 @@ fn stage(staging: &Staging, disk: Disk) -> Result<Option<Vec<u8>>, Error> {
 /// What an operation put there that broke off before its container ran is nobody's, unless an engine has
 /// written to it since, of whichever instance: it then appended, or rewrote the manifest.
 fn has_data(server: Server, disk: Disk, unfinished: Option<&str>) -> Result<bool, Error> {
-    let Some(manifest) = server.stat(data::MANIFEST)? else {
+    if server.stat(data::MANIFEST)?.is_none() {
         return Ok(server.stat(data::DUMP)?.is_some());
-    };
+    }
     let Some(unfinished) = unfinished.filter(|id| disk.operation().as_deref() == Some(id)) else {
         return Ok(true);
     };
-    let parts = Parts::of(unfinished);
-    let appended = server.stat(&format!("{}/{}", data::FOLDER, parts.increment))?;
-    let untouched =
-        manifest.size == parts.manifest_text.len() as u64 && appended.is_some_and(|file| file.size == 0);
-    Ok(!untouched)
+    Ok(!is_untouched(server, unfinished)?)
+}
+
+/// Whether the dataset that counts is the one that an operation put there, and no engine has written to it since.
+fn is_untouched(server: Server, operation: &str) -> Result<bool, Error> {
+    let parts = Parts::of(operation);
+    let size = |path: &str| Ok(server.stat(path)?.map(|file| file.size));
+    let appended = size(&format!("{}/{}", data::FOLDER, parts.increment))?;
+    Ok(appended == Some(0) && size(data::MANIFEST)? == Some(parts.manifest_text.len() as u64))
 }
 
 /// A volume of an earlier runtime has a `dump.rdb` and nothing else.
@@ -171,10 +199,8 @@ fn put_base(
     snapshot: &Snapshot,
     before: Option<&[u8]>,
 ) -> Result<(), Error> {
-    let kept = before.map(|before| File {
-        path: format!("appendonlydir/before-{}.manifest", operation.id),
-        content: Content::Bytes(before.to_vec()),
-    });
+    let kept = before
+        .map(|before| File { path: data::kept(&operation.id), content: Content::Bytes(before.to_vec()) });
     put_parts(server, Parts::of(&operation.id), snapshot, kept)
 }
 

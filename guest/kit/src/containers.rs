@@ -19,6 +19,8 @@ use crate::server::{About, Disk};
 use crate::steps::{self, Seen};
 use crate::storage::{Restored, Staging, Storage};
 
+/// The exit code of a redis or valkey that cannot load its data.
+const FAILED_TO_START: i32 = 1;
 /// Ports to try before giving up. Each was free a moment before, so more than a few is no coincidence.
 const PORT_ATTEMPTS: u32 = 8;
 
@@ -56,10 +58,10 @@ pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache
             }
             match container.restart(S::GRACE) {
                 Ok(()) => ready(&container, true),
-                // How far it came is looked up, not guessed: stopped at the worst.
-                Err(Error::PortTaken(_) | Error::Timeout(_)) => start_again::<S>(operation, container),
+                // It is stopped.
+                Err(Error::PortTaken(_)) => start_again::<S>(operation, container),
                 // It may not even have begun, and one that runs on was not restarted.
-                Err(Error::Unavailable(_)) => {
+                Err(Error::Unavailable(_) | Error::Timeout(_)) => {
                     container.stop(S::GRACE)?;
                     start_again::<S>(operation, container)
                 }
@@ -248,7 +250,7 @@ fn create_on<S: Storage>(
     restored: Option<&Restored>,
 ) -> Result<Cache, Error> {
     let hint = names::port_hint(&spec.key.scope, &spec.key.id);
-    let mut taken = Error::PortTaken(0);
+    let mut failed = Error::PortTaken(0);
     for attempt in 0..PORT_ATTEMPTS {
         let port = docker::reserve_port(hint.wrapping_add(attempt))?;
         let wanted = container_spec::<S>(operation, spec, kind, image, port, restored.is_some());
@@ -273,6 +275,7 @@ fn create_on<S: Storage>(
             Ok(cache) => return Ok(cache),
             Err(error) => {
                 tidy(container.stop(SHORT_GRACE), "stopping the container that failed to start");
+                let undone = restored.is_none() && undo::<S>(&container).unwrap_or(false);
                 if let Ok(Some(before)) = staged {
                     tidy(
                         S::unstage((&container).into(), before),
@@ -281,13 +284,15 @@ fn create_on<S: Storage>(
                 }
                 tidy(container.remove(), "removing the container that failed to start");
                 match error {
-                    Error::PortTaken(_) => taken = error,
+                    Error::PortTaken(_) => failed = error,
+                    // It is worth another try.
+                    Error::EngineError(_) if undone => failed = error,
                     _ => return Err(error),
                 }
             }
         }
     }
-    Err(taken)
+    Err(failed)
 }
 
 fn container_spec<S: Storage>(
@@ -367,6 +372,13 @@ fn ensure_plain<S: Storage>(
         (steps::Ensure::Refuse(why), _) => Err(refuse(&spec.key, why)),
         (steps::Ensure::Create, _) | (_, None) => create::<S>(operation, spec, image, None),
         (steps::Ensure::Adopt, Some(container)) => match ready(&container, true) {
+            Ok(cache) => {
+                // Whoever started it may have died before it could do what is done after that.
+                if keeps_data(&container)? {
+                    tidy(S::adopted((&container).into()), "seeing to what it started from");
+                }
+                Ok(cache)
+            }
             // Somebody was just ending it.
             Err(Error::EngineError(_)) if container.refresh()?.state == ContainerState::Exited => {
                 start_again::<S>(operation, container)
@@ -375,6 +387,7 @@ fn ensure_plain<S: Storage>(
         },
         (steps::Ensure::Start, Some(container)) => start_again::<S>(operation, container),
         (steps::Ensure::Replace, Some(container)) => {
+            undo::<S>(&container)?;
             match container.remove() {
                 // The start of an operation that was cut off came to its end only now.
                 Err(Error::Conflict(_)) if container.refresh()?.state == ContainerState::Running => {
@@ -402,6 +415,9 @@ fn ensure_restored<S: Storage>(
         (steps::Restore::Replace, Some(container)) => {
             // A dead one may have run: what its operation made may hold data by now.
             unfinished = (seen == Seen::Created).then(|| container.info().operation);
+            if seen == Seen::Created || container.info().exit_code == Some(FAILED_TO_START) {
+                undo::<S>(&container)?;
+            }
             container.remove()?;
         }
         (steps::Restore::StopAndReplace, Some(container)) => end::<S>(&container)?,
@@ -413,7 +429,7 @@ fn ensure_restored<S: Storage>(
 /// Start a cache that is stopped, with the data and, if it is still free, the port that it had.
 fn start_again<S: Storage>(operation: &Operation, container: Container) -> Result<Cache, Error> {
     match start(&container) {
-        Ok(()) => match ready(&container, true) {
+        Ok(()) => match ready(&container, true).or_else(|error| ready_with_old::<S>(&container, error)) {
             Ok(cache) => Ok(cache),
             Err(error) => {
                 // It was stopped before. Left as it is the container engine would start it for ever.
@@ -431,6 +447,25 @@ fn start_again<S: Storage>(operation: &Operation, container: Container) -> Resul
         }
         Err(other) => Err(other),
     }
+}
+
+/// If it did not start since a restore was cut off that put there what no engine can load, start it with what there was
+/// before.
+fn ready_with_old<S: Storage>(container: &Container, error: Error) -> Result<Cache, Error> {
+    if !matches!(error, Error::EngineError(_)) || container.refresh()?.state == ContainerState::Running {
+        return Err(error);
+    }
+    container.stop(SHORT_GRACE)?;
+    if !undo::<S>(container)? {
+        return Err(error);
+    }
+    start(container)?;
+    ready(container, true)
+}
+
+/// Has back what the operation that made this container took the place of, if it broke off doing that.
+fn undo<S: Storage>(container: &Container) -> Result<bool, Error> {
+    if keeps_data(container)? { S::undo(container.into()) } else { Ok(false) }
 }
 
 /// End a container, its data safe first where there is a process to ask.

@@ -65,6 +65,17 @@ pub trait Storage {
     /// Put back what `stage` took the place of.
     fn unstage(server: Server, before: Self::Before) -> Result<(), Error>;
 
+    /// Put back what a restore took the place of, where nothing was written since to what it put there: of one that
+    /// broke off before an engine had read that, or whose dataset no engine can read. False if there is no such thing.
+    fn undo(_: Server) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// When an engine is adopted: whoever started it may have died before [`Storage::loaded`].
+    fn adopted(_: Server) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// After the engine has read the snapshot that it was to start from.
     fn loaded(server: Server) -> Result<(), Error>;
 

@@ -156,7 +156,10 @@ impl Policy {
             if context.data().out_of_time() {
                 return Err(Fault::GuestTime(context.data().limits().guest_time).into());
             }
-            Ok(UpdateDeadline::Yield(1))
+            match context.data().guards().take_turns() {
+                true => Ok(UpdateDeadline::Yield(1)),
+                false => Ok(UpdateDeadline::Continue(1)),
+            }
         });
         store
     }
