@@ -18,7 +18,7 @@ use std::sync::Arc;
 use elasticache_host::Engine;
 
 pub use self::attempt::attempt;
-pub use self::matrix::{Done, Faults, explore, shrink};
+pub use self::matrix::{Event, Faults, explore, shrink};
 pub use self::random::{NAME as RANDOM, random};
 pub use self::subject::Subject;
 

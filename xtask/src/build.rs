@@ -165,6 +165,13 @@ pub(crate) fn for_fuzzing(context: &Context) -> Result<PathBuf> {
     Ok(context.program(Profile::Release, "fuzz"))
 }
 
+/// Builds the conformance runner, with optimisation.
+pub(crate) fn for_exploring(context: &Context) -> Result<PathBuf> {
+    let packages = ["-p", "elasticache-host", "-p", "conformance", "--features", "elasticache-host/cli"];
+    native(context, Profile::Release, &[&packages[..], &["--bin", "conformance"]].concat())?;
+    Ok(context.program(Profile::Release, "conformance"))
+}
+
 fn native(context: &Context, profile: Profile, arguments: &[&str]) -> Result<()> {
     report::heading(&format!("build: programs ({})", profile.folder()));
     let began = Instant::now();

@@ -21,6 +21,10 @@ pub(crate) fn conformance(context: &Context, arguments: &[OsString]) -> Result<E
     }
     build::policy(context, &tools)?;
     build::python_policy(context, &setup::python_tools(context)?)?;
+    if explores(arguments) {
+        let program = build::for_exploring(context)?;
+        return hand_on(context, Profile::Release, &program, arguments);
+    }
     let program = build::for_tests(context, "conformance")?;
     if wants(arguments, "kube") && !names_cluster(arguments) {
         cluster::up(context)?;
@@ -75,6 +79,12 @@ fn wants(arguments: &[OsString], backend: &str) -> bool {
         || words.windows(2).any(|pair| pair[0] == "--backend" && pair[1] == backend);
     let help = words.iter().any(|word| word == "--help" || word == "-h");
     named && !help
+}
+
+/// Whether faults are to be simulated, by the ten thousand.
+fn explores(arguments: &[OsString]) -> bool {
+    let begins = |word: &OsString, option: &str| word.to_string_lossy().starts_with(option);
+    arguments.iter().any(|word| begins(word, "--faults") || begins(word, "--replay"))
 }
 
 /// Whether a cluster of the caller's is named.

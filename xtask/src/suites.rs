@@ -42,7 +42,7 @@ struct Suite {
 }
 
 /// All suites. Cheap ones come first: what they find should not have to wait.
-const SUITES: [Suite; 13] = [
+const SUITES: [Suite; 14] = [
     Suite { name: "format", needs: &[], run: format },
     Suite { name: "clippy", needs: &[], run: clippy },
     Suite { name: "docs", needs: &[], run: docs },
@@ -51,6 +51,7 @@ const SUITES: [Suite; 13] = [
     Suite { name: "fuzz", needs: &[Need::Policy], run: fuzz },
     Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
     Suite { name: "conformance-sim", needs: &[Need::Policy], run: conformance_sim },
+    Suite { name: "faults", needs: &[Need::Policy], run: faults },
     Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
     Suite { name: "conformance-python", needs: &[Need::Policy, Need::Engine], run: conformance_python },
     Suite { name: "kube", needs: &[Need::Policy, Need::Cluster], run: kube },
@@ -271,6 +272,23 @@ fn conformance_sim(ground: &Ground) -> Result<()> {
     // README promises that the policy which it shows conforms, in the environment that holds where none is named.
     let component = ground.context.test_policies().join(format!("{EXAMPLE}.wasm"));
     judge(ground, &["--backend", "sim"], EXAMPLE, "--policy", &component)
+}
+
+/// Every fault at every call of every scenario, and steps, order and faults by a seed, with each policy. Not optimised:
+/// to compile all that this stands on once more takes longer than it saves.
+fn faults(ground: &Ground) -> Result<()> {
+    let context = ground.context;
+    let program = build::for_tests(context, "conformance")?;
+    for policy in POLICIES {
+        let environment = context.policies(Profile::Debug).join(format!("{policy}.toml"));
+        for faults in [&["single"][..], &["random", "--schedules", "500"]] {
+            report::heading(&format!("{policy}: faults, {}", faults[0]));
+            let mut command = process::command(&program);
+            command.args(["--backend", "sim", "--faults"]).args(faults).arg("--env").arg(&environment);
+            process::run(command.current_dir(&context.root))?;
+        }
+    }
+    Ok(())
 }
 
 fn conformance_docker(ground: &Ground) -> Result<()> {

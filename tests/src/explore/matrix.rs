@@ -31,12 +31,19 @@ pub enum Faults {
     },
 }
 
-/// A schedule that was run.
-pub struct Done<'a> {
-    /// Which one.
-    pub schedule: &'a Schedule,
-    /// What came of it.
-    pub trial: &'a Trial,
+/// How far it has come.
+pub enum Event<'a> {
+    /// So many pieces of work, of a schedule or more, are to be done.
+    Pieces(usize),
+    /// One of them is done.
+    Piece,
+    /// A schedule was run.
+    Done {
+        /// Which one.
+        schedule: &'a Schedule,
+        /// What came of it.
+        trial: &'a Trial,
+    },
 }
 
 /// Runs all schedules of a kind, in no order that matters, and reports each.
@@ -47,16 +54,21 @@ pub fn explore(
     subject: &Subject,
     scenarios: &[Arc<Scenario>],
     faults: Faults,
-    report: &(dyn Fn(Done<'_>) + Sync),
+    report: &(dyn Fn(Event<'_>) + Sync),
 ) -> Result<()> {
     let run = |schedule: &Schedule| -> Result<Trial> {
         let trial = attempt(subject, schedule)?;
-        report(Done { schedule, trial: &trial });
+        report(Event::Done { schedule, trial: &trial });
         Ok(trial)
     };
     if let Faults::Random { seed, count } = faults {
         let seeds: Vec<u64> = (seed..seed.saturating_add(count)).collect();
-        return on_all_cores(&seeds, |seed| run(&random(subject, *seed)).map(drop));
+        report(Event::Pieces(seeds.len()));
+        return on_all_cores(&seeds, |seed| {
+            run(&random(subject, *seed))?;
+            report(Event::Piece);
+            Ok(())
+        });
     }
     let mut plain = Vec::new();
     for scenario in scenarios {
@@ -80,6 +92,7 @@ pub fn explore(
             &b.faults,
         ))
     });
+    report(Event::Pieces(singles.len()));
     on_all_cores(&singles, |schedule| {
         let trial = run(schedule)?;
         if faults == Faults::Pairs && trial.violation.is_none() {
@@ -87,6 +100,7 @@ pub fn explore(
                 run(&pair)?;
             }
         }
+        report(Event::Piece);
         Ok(())
     })
 }

@@ -8,15 +8,20 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use conformance::corpus::{self, Scenario};
-use conformance::explore::{Done, Faults, RANDOM, Schedule, Subject, attempt, random};
+use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, attempt, random, shrink};
 use conformance::faults::{Line, Planned};
+use conformance::trace;
 use elasticache_host::Engine;
-use std::sync::Mutex;
+use indicatif::{ProgressBar, ProgressStyle};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 
 use crate::Args;
 
 /// Violations that are shown with their words; the others are counted.
 const SHOWN: usize = 20;
+/// One schedule in so many is run twice.
+const AGAIN: usize = 100;
 
 /// Runs the schedules and prints what came of them.
 ///
@@ -31,34 +36,95 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     if let Some(wanted) = &args.replay {
         return replay(&subject, &scenarios, wanted);
     }
-    let (count, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let failed = Mutex::new(BTreeMap::new());
-    let begun = Instant::now();
-    conformance::explore::explore(&subject, &scenarios, faults, &|Done { schedule, trial }| {
-        count.fetch_add(1, Ordering::Relaxed);
-        calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
-        if let Some(violation) = &trial.violation
-            && let Ok(mut failed) = failed.lock()
-        {
-            failed.insert(name(schedule), violation.to_string());
-        }
-    })?;
-    let (count, calls) = (count.into_inner(), calls.into_inner());
-    let failed = failed.into_inner().unwrap_or_default();
-    for (schedule, violation) in failed.iter().take(SHOWN) {
-        println!(
-            "FAIL  {violation}\n      replay: cargo xtask conformance --backend sim --replay {schedule}"
-        );
+    let tally = Tally::new()?;
+    conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
+    tally.close(&subject)
+}
+
+/// What is known of the schedules so far.
+struct Tally {
+    begun: Instant,
+    bar: ProgressBar,
+    calls: AtomicUsize,
+    traces: Mutex<Traces>,
+    failed: Mutex<BTreeMap<String, (Schedule, String)>>,
+}
+
+/// What was done in all of them, whichever was done first.
+#[derive(Default)]
+struct Traces {
+    count: usize,
+    sum: u128,
+}
+
+impl Traces {
+    /// Returns how many there are now.
+    fn add(&mut self, name: &str, hash: &str) -> usize {
+        let digest = Sha256::digest(format!("{name} {hash}"));
+        let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        self.sum = self.sum.wrapping_add(number);
+        self.count += 1;
+        self.count
     }
-    let minutes = begun.elapsed().as_secs_f64() / 60.0;
-    println!(
-        "{count} schedules with {calls} calls in {:.1} s ({:.0} a minute); {} violations",
-        minutes * 60.0,
-        count as f64 / minutes,
-        failed.len()
-    );
-    println!("verdict: {}", if failed.is_empty() { "conforms" } else { "fails" });
-    Ok(ExitCode::from(u8::from(!failed.is_empty())))
+}
+
+impl Tally {
+    fn new() -> Result<Self> {
+        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}")?;
+        let bar = ProgressBar::new(0).with_style(style).with_message("0 violations");
+        let (traces, failed) = (Mutex::default(), Mutex::default());
+        Ok(Self { begun: Instant::now(), bar, calls: AtomicUsize::new(0), traces, failed })
+    }
+
+    fn note(&self, subject: &Subject, event: Event<'_>) {
+        let (schedule, trial) = match event {
+            Event::Pieces(count) => return self.bar.set_length(count as u64),
+            Event::Piece => return self.bar.inc(1),
+            Event::Done { schedule, trial } => (schedule, trial),
+        };
+        self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
+        let hash = trace::hash(&trial.calls);
+        let count = self.traces.lock().add(&name(schedule), &hash);
+        let mut violation = trial.violation.as_ref().map(ToString::to_string);
+        // The same schedule is the same run, or nothing that is said of it could be replayed.
+        if count % AGAIN == 0
+            && let Ok(again) = attempt(subject, schedule)
+            && trace::hash(&again.calls) != hash
+        {
+            violation = Some("the same schedule went another way when it was run again".to_owned());
+        }
+        if let Some(violation) = violation {
+            let mut failed = self.failed.lock();
+            failed.insert(name(schedule), (schedule.clone(), violation));
+            self.bar.set_message(format!("{} violations", failed.len()));
+        }
+    }
+
+    fn close(self, subject: &Subject) -> Result<ExitCode> {
+        self.bar.finish_and_clear();
+        let failed = self.failed.into_inner();
+        for (schedule, violation) in failed.values().take(SHOWN) {
+            let (least, seen) = shrink(subject, schedule, attempt(subject, schedule)?)?;
+            let violation = seen.violation.as_ref().map_or_else(|| violation.clone(), ToString::to_string);
+            let name = name(&least);
+            println!(
+                "FAIL  {violation}\n      replay: cargo xtask conformance --backend sim --replay {name}"
+            );
+        }
+        let traces = self.traces.into_inner();
+        let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        println!(
+            "{} schedules with {} calls in {:.1} s ({:.0} a minute), one in {AGAIN} of them twice; {} violations",
+            traces.count,
+            self.calls.into_inner(),
+            minutes * 60.0,
+            traces.count as f64 / minutes,
+            failed.len()
+        );
+        println!("trace hash: {:032x}", traces.sum);
+        println!("verdict: {}", if failed.is_empty() { "conforms" } else { "fails" });
+        Ok(ExitCode::from(u8::from(!failed.is_empty())))
+    }
 }
 
 /// What `--replay` takes.
