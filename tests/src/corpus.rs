@@ -16,16 +16,21 @@ files![
     "a-failed-save-is-no-snapshot",
     "a-killed-engine-keeps-every-write",
     "a-look-alike-is-left-alone",
+    "a-reap-leaves-the-living",
     "a-reboot-empties",
     "a-reboot-keeps-every-write",
+    "a-reboot-keeps-the-endpoint",
     "a-restore-never-overwrites-unasked",
     "a-restore-over-a-running-cache-is-asked-for",
     "a-restore-that-fails-keeps-the-old-data",
     "a-second-up-adopts",
+    "a-snapshot-of-what-ended-is-refused",
     "a-snapshot-restores-elsewhere",
     "a-stop-keeps-every-write",
     "a-taken-port-is-got-around",
+    "another-engine-is-refused",
     "another-host-finds-what-one-started",
+    "another-program-s-restart-empties",
     "another-program-s-restart-keeps-the-endpoint",
     "bad-input-changes-nothing",
     "data-goes-only-when-asked",
@@ -34,9 +39,11 @@ files![
     "nothing-survives-a-stop",
     "operations-at-once-lose-nothing",
     "removal-by-others-keeps-the-data",
+    "stop-all-ends-every-cache",
     "stop-all-leaves-nothing-running",
     "what-does-not-exist-is-said",
     "what-ended-is-seen",
+    "what-others-removed-is-forgotten",
     "what-was-restored-survives-a-kill",
     "what-was-restored-survives-a-reboot",
 ];
@@ -212,6 +219,8 @@ pub struct Scenario {
     pub name: String,
     /// What holds, as a sentence.
     pub title: String,
+    /// The clauses of the specification that it refutes if it fails.
+    pub clauses: Vec<String>,
     /// The promises that it is about; it applies only to policies that make all of them.
     #[serde(default)]
     pub promises: Vec<String>,
@@ -228,16 +237,15 @@ pub struct Scenario {
 /// # Errors
 /// If a file does not hold a scenario, with its name, line and column.
 pub fn all() -> Result<Vec<Scenario>> {
-    FILES
-        .iter()
-        .map(|(name, text)| {
-            let mut scenario: Scenario =
-                toml::from_str(text).with_context(|| format!("tests/corpus/{name}.toml"))?;
-            ensure!(!scenario.steps.is_empty(), "tests/corpus/{name}.toml has no steps");
-            scenario.name = (*name).to_owned();
-            Ok(scenario)
-        })
-        .collect()
+    FILES.iter().map(|(name, text)| read(name, text)).collect()
+}
+
+fn read(name: &str, text: &str) -> Result<Scenario> {
+    let mut scenario: Scenario = toml::from_str(text).with_context(|| format!("tests/corpus/{name}.toml"))?;
+    ensure!(!scenario.clauses.is_empty(), "tests/corpus/{name}.toml names no clauses");
+    ensure!(!scenario.steps.is_empty(), "tests/corpus/{name}.toml has no steps");
+    scenario.name = name.to_owned();
+    Ok(scenario)
 }
 
 #[cfg(test)]
@@ -258,9 +266,21 @@ mod tests {
     }
 
     #[test]
+    fn a_scenario_names_clauses_and_has_steps() {
+        let error = |text: &str| format!("{:#}", read("x", text).unwrap_err());
+        let (some, none) = ("clauses = ['UP-1']", "clauses = []");
+        let steps = "steps = [{ do = 'up' }]";
+        let with = |clauses, steps| format!("title = 't'\nengines = 'all'\n{clauses}\n{steps}");
+        assert!(error(&with("", steps)).contains("missing field `clauses`"));
+        assert!(error(&with(none, steps)).contains("tests/corpus/x.toml names no clauses"));
+        assert!(error(&with(some, "steps = []")).contains("tests/corpus/x.toml has no steps"));
+        assert_eq!(read("x", &with(some, steps)).unwrap().name, "x");
+    }
+
+    #[test]
     fn a_misspelt_step_is_an_error() {
-        let text = "title = 't'\nengines = 'all'\n[[steps]]\ndo = 'up'\nadoptd = true\n";
+        let text = "title = 't'\nclauses = ['UP-1']\nengines = 'all'\n[[steps]]\ndo = 'up'\nadoptd = true\n";
         let error = toml::from_str::<Scenario>(text).unwrap_err().to_string();
-        assert!(error.contains("adoptd") && error.contains("line 5"), "{error}");
+        assert!(error.contains("adoptd") && error.contains("line 6"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! Conformance: scenarios that name neither a container engine nor a policy, and what runs them.
 //!
+//! - [`spec`]: the clauses of the specification, which all of it is about
 //! - [`corpus`]: the scenarios, read from the files in `tests/corpus`
 //! - [`faults`]: what goes wrong between a host and its world
 //! - [`explore`]: scenarios in a simulated world, with every fault at every call
@@ -14,6 +15,7 @@ pub mod explore;
 pub mod faults;
 pub mod runner;
 pub mod sim;
+pub mod spec;
 pub mod trace;
 pub mod verdict;
 pub mod world;

@@ -98,7 +98,7 @@ mod tests {
     }
 
     fn scenario() -> Scenario {
-        toml::from_str("title = 't'\nengines = 'all'\nsteps = [{ do = 'up' }]").unwrap()
+        toml::from_str("title = 't'\nclauses = ['UP-1']\nengines = 'all'\nsteps = [{ do = 'up' }]").unwrap()
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! The command line as people and programs use it: on a real Docker Engine.
+//!
+//! Clauses: CLI-1, CLI-2, CLI-3, CLI-4, CLI-5, CLI-6, NAME-4, UP-3, UP-4, BOOT-4, SNAP-3, SNAP-8, REST-2, REST-3,
+//! REST-7, REST-12, EXEC-2, EXEC-3, EXEC-4, EXEC-5, DESC-1, DESC-2, LIST-4, DOCK-4, HOST-9.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,7 @@
 //! A create that fails, at whichever step, says why, leaves no container, and leaves data that was there
 //! alone: on a real Docker Engine.
+//!
+//! Clauses: FAIL-5, FAIL-9, UP-3, UP-7, DOCK-1, DOCK-4, OWN-7.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

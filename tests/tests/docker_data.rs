@@ -1,5 +1,8 @@
 //! What was acknowledged is there afterwards, and a snapshot is whole or is not there: on a real Docker
 //! Engine. The numbers are those of the list of traps.
+//!
+//! Clauses: DATA-1, DATA-2, DATA-3, DATA-4, DATA-10, NAME-6, REST-1, REST-2, REST-10, SNAP-1, SNAP-2, SNAP-5,
+//! SNAP-7, STOP-5.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

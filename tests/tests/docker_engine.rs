@@ -1,5 +1,7 @@
 //! The Docker supplier against a real daemon. Without one these tests fail: what was not tried must not
 //! read as passed.
+//!
+//! Clauses: DOCK-4, DOCK-5.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,6 @@
 //! Environments from the command line, and the shipped policies on a real Docker Engine.
+//!
+//! Clauses: HOST-2, STOP-2, DATA-1, BOOT-2, CLI-3, CLI-5.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;

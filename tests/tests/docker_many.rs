@@ -1,4 +1,6 @@
 //! Two hundred caches are found again with a handful of calls: on a real Docker Engine.
+//!
+//! Clauses: LIST-1, LIST-4, LIST-5.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

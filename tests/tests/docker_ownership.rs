@@ -1,5 +1,7 @@
 //! Whose a container or volume is, and that nobody else's is ever touched: on a real Docker Engine. The
 //! numbers are those of the list of traps.
+//!
+//! Clauses: NAME-1, NAME-2, NAME-3, OWN-1, OWN-2, OWN-3, OWN-4, OWN-5, REAP-1, REAP-2, REAP-3, UP-4, UP-8.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,8 @@
 //! What went wrong in other emulators cannot go wrong here: on a real Docker Engine, with real engines. The
 //! numbers are those of the list of traps; who owns what is in `docker_ownership.rs`.
+//!
+//! Clauses: BOOT-2, BOOT-3, BOOT-7, DATA-1, DATA-2, DATA-4, DATA-5, DATA-6, DOCK-2, DOCK-3, DOCK-4, DOCK-6, FAIL-8,
+//! LIST-2, REST-3, REST-4, SNAP-2, SNAP-6, STOP-1, STOP-3, STOP-4, STOP-5, TURN-1, TURN-2, UP-6, UP-9.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,6 @@
 //! Operations at once: callers that go away, turns on one cache, different caches in parallel, the end of all.
+//!
+//! Clauses: TURN-1, TURN-3, TURN-4, STOP-3.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use conformance::sim::docker::Call;

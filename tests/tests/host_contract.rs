@@ -1,5 +1,7 @@
 //! What whoever writes a policy reads: the contract says of each of its items what it is, and README shows a policy
 //! that is one.
+//!
+//! Clauses: HOST-13, HOST-14.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,4 +1,6 @@
 //! What an environment grants holds the policy, whatever that asks for, and a refusal says what would allow it.
+//!
+//! Clauses: HOST-2, HOST-10, DESC-1, DESC-2, STOP-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

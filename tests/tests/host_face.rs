@@ -1,4 +1,7 @@
 //! The face that replaces fakecloud's native runtime: names, types and behaviour, on the engine in memory.
+//!
+//! Clauses: FACE-1, NAME-4, UP-1, UP-2, UP-7, BOOT-2, BOOT-4, DATA-2, DATA-8, EXEC-1, EXEC-2, EXEC-4, REAP-1,
+//! REST-1, REST-4, REST-7, SNAP-2, SNAP-3, STOP-3.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::{BTreeMap, HashMap};

@@ -1,4 +1,7 @@
 //! The shipped policy on an engine that fails, hangs and loses replies: every call of every operation in turn.
+//!
+//! Clauses: FAIL-1, FAIL-2, FAIL-3, FAIL-5, FAIL-6, FAIL-8, FAIL-9, BOOT-8, OWN-3, OWN-7, HOST-17, HOST-18,
+//! HOST-19.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;

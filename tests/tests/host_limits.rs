@@ -2,6 +2,8 @@
 //! soon enough, nothing that it made stays, nothing of anybody else's changes, and the operation after it works.
 //!
 //! The policies are in `tests/hostile/examples`. One without a test of its name is an error right here.
+//!
+//! Clauses: HOST-1, HOST-2, HOST-3, HOST-4, HOST-5, HOST-6, HOST-15, HOST-16, FAIL-8, OWN-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod limits;

@@ -1,5 +1,7 @@
 //! What the host's own memory comes to while policies do their worst. In a process of its own, and one test in it:
 //! whatever else ran here would be measured too.
+//!
+//! Clauses: HOST-7.
 #![cfg(target_os = "linux")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

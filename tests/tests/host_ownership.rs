@@ -1,4 +1,7 @@
 //! Whose a container, a volume and the data on it are: leases, look-alikes, restores over existing data.
+//!
+//! Clauses: NAME-5, OWN-1, OWN-2, OWN-3, OWN-4, OWN-6, REAP-1, REAP-2, REAP-3, REAP-4, REAP-5, REST-2, REST-3,
+//! REST-4, REST-11.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::time::Duration;

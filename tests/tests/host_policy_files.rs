@@ -1,4 +1,6 @@
 //! Files that are no policy, or none for this host; what is said of one that is; and compiled ones on disk.
+//!
+//! Clauses: HOST-8, HOST-9, DESC-1.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

@@ -1,4 +1,6 @@
 //! Another policy is taken up while caches run and operations are in flight: nothing is lost, nothing is mixed.
+//!
+//! Clauses: HOST-11, HOST-12, DATA-1.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;

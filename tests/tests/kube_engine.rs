@@ -1,5 +1,7 @@
 //! The Kubernetes supplier against a real cluster, in a namespace of its own. Without one these tests fail: what was
 //! not tried must not read as passed.
+//!
+//! Clauses: KUBE-1, KUBE-3, KUBE-18.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -3,6 +3,8 @@
 //!
 //! A disturbance comes at an event of the operation, not after a time: as a request to the API server begins, or as
 //! a call of the policy ends. Several caches take turns, so that one is judged while another one is disturbed.
+//!
+//! Clauses: KUBE-5, KUBE-6, KUBE-7, KUBE-8, REST-10, TURN-2.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

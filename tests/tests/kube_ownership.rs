@@ -1,5 +1,8 @@
 //! Whose a pod or claim is, and that nobody else's is ever touched: on a real cluster. The numbers are those of the
 //! list of traps.
+//!
+//! Clauses: KUBE-4, KUBE-10, KUBE-16, NAME-1, NAME-2, NAME-3, NAME-5, OWN-1, OWN-2, OWN-3, OWN-4, OWN-5, REAP-1,
+//! REAP-2, REAP-3.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

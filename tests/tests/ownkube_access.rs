@@ -1,5 +1,7 @@
 //! What a cluster refuses, and what it is given: credentials, rights, quotas, images, nodes and secrets, on a real
 //! cluster. Each refusal is told in the cluster's own words, soon, and leaves nothing behind.
+//!
+//! Clauses: KUBE-1, KUBE-2, KUBE-3, KUBE-11, KUBE-12, KUBE-13.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,7 @@
 //! The face of fakecloud's native runtime, on a real Kubernetes: streamed restores, fetched ones, and what is
 //! misconfigured. One test in a process of its own, since embedders are configured by the process's variables.
+//!
+//! Clauses: FACE-2, KUBE-3, KUBE-15, HOST-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kube_support;

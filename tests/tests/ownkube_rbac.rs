@@ -1,5 +1,7 @@
 //! What the documentation's Role allows, what the host says that it needs, and what it really sends are the same: on a
 //! real cluster, as a user who has that Role and nothing else.
+//!
+//! Clauses: KUBE-14.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

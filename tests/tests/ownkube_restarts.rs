@@ -3,6 +3,8 @@
 //!
 //! Only who runs a cluster can do that to it, so these tests are left out with a cluster of somebody else's. They
 //! disturb whatever else runs on the node.
+//!
+//! Clauses: KUBE-9.
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

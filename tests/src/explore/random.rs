@@ -8,7 +8,7 @@ use std::sync::Arc;
 use elasticache_host::Engine;
 use fastrand::Rng;
 
-use super::{Schedule, Subject};
+use super::{Invariant, Schedule, Subject};
 use crate::corpus::{Action, Engines, Scenario, Step};
 use crate::faults::{Fault, Planned};
 
@@ -67,6 +67,7 @@ pub fn random(subject: &Subject, seed: u64) -> Schedule {
     let scenario = Scenario {
         name: format!("{NAME}{seed}"),
         title: "what holds for every sequence of operations".to_owned(),
+        clauses: Invariant::ALL.map(|invariant| invariant.clause().to_owned()).into(),
         promises: Vec::new(),
         backend: None,
         engines: Engines::Persistent,

@@ -1,4 +1,6 @@
 //! The client against an API server that answers by a script, and fails the test on whatever is not in it.
+//!
+//! Clauses: KUBE-1, KUBE-17, KUBE-19.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
