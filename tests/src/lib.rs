@@ -1,6 +1,7 @@
 //! Conformance: scenarios that name neither a container engine nor a policy, and what runs them.
 //!
 //! - [`spec`]: the clauses of the specification, which all of it is about
+//! - [`certificate`]: from what was run to what is reported
 //! - [`corpus`]: the scenarios, read from the files in `tests/corpus`
 //! - [`faults`]: what goes wrong between a host and its world
 //! - [`explore`]: scenarios in a simulated world, with every fault at every call
@@ -9,10 +10,13 @@
 //! - [`runner`]: one scenario, step by step
 //! - [`trace`]: what was done, to be compared
 //! - [`verdict`]: what came of all of them
+//! - [`report`]: the same as files, for people and for machines
 
+pub mod certificate;
 pub mod corpus;
 pub mod explore;
 pub mod faults;
+pub mod report;
 pub mod runner;
 pub mod sim;
 pub mod spec;

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-const TEXT: &str = include_str!("../../docs/specification.md");
+/// The document.
+pub(crate) const TEXT: &str = include_str!("../../docs/specification.md");
 
 /// The head of every table of clauses.
 const HEAD: &str = "| ID | profile | sentence |";

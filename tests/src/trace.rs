@@ -81,7 +81,12 @@ pub fn hash(lines: &[Line]) -> String {
         let object = without_identities(&line.object);
         hasher.update(format!("{} {} {object} {} {fault}\n", line.host, line.call, line.result));
     }
-    hasher.finalize().iter().fold(String::new(), |mut hex, byte| {
+    hex(&hasher.finalize())
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex

@@ -77,6 +77,8 @@ Checks, and sets up where missing:
   - cargo-component in the one version that builds the policies, in the cache folder unless on PATH
   - a Docker Engine that answers (found, never installed; DOCKER_HOST is honoured)
   - the images of redis, valkey and memcached: kept, else pulled, else built of Debian's packages
+  - a browser for the tests of the conformance report: Chromium or Chrome on PATH or named by
+    REPORT_BROWSER; else, on Debian as root, the package chromium-headless-shell
 
 The cache folder is fakecloud-elasticache below XDG_CACHE_HOME, or below ~/.cache. System packages are
 touched on Debian as root only, and only where nothing else helps.",

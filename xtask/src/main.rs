@@ -46,7 +46,8 @@ fn run() -> Result<ExitCode> {
             // What one part lacks is no reason to leave the other one undone.
             let tools = setup::policy_tools(&context).map(drop);
             let python = setup::python_tools(&context).map(drop);
-            setup::engines(&context).and(tools).and(python)?;
+            let browser = setup::browser().map(drop);
+            setup::engines(&context).and(tools).and(python).and(browser)?;
             Ok(ExitCode::SUCCESS)
         }
         Task::Build { debug } => {

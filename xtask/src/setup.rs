@@ -1,5 +1,6 @@
 //! Sets up whatever a chore needs and the machine lacks.
 
+mod browser;
 mod component;
 pub(crate) mod debian;
 mod engine;
@@ -8,11 +9,14 @@ mod local_image;
 mod python;
 mod wasm;
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 
 use crate::context::Context;
 use crate::report;
 
+pub(crate) use browser::VARIABLE as BROWSER;
 pub(crate) use component::Component;
 pub(crate) use engine::docker;
 pub(crate) use images::names as image_names;
@@ -64,4 +68,11 @@ pub(crate) fn python_tools(context: &Context) -> Result<Componentizer> {
 pub(crate) fn engines(context: &Context) -> Result<()> {
     report::step("Docker Engine", engine::set_up)?;
     images::set_up(context)
+}
+
+/// A browser that opens the report's page for the tests.
+pub(crate) fn browser() -> Result<PathBuf> {
+    let mut browser = None;
+    report::step("browser", || browser::set_up(&mut browser))?;
+    browser.context("no browser was found")
 }

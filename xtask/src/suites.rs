@@ -42,13 +42,14 @@ struct Suite {
 }
 
 /// All suites. Cheap ones come first: what they find should not have to wait.
-const SUITES: [Suite; 14] = [
+const SUITES: [Suite; 15] = [
     Suite { name: "format", needs: &[], run: format },
     Suite { name: "clippy", needs: &[], run: clippy },
     Suite { name: "docs", needs: &[], run: docs },
     Suite { name: "unit", needs: &[], run: unit },
     Suite { name: "host", needs: &[Need::Policy], run: host },
     Suite { name: "fuzz", needs: &[Need::Policy], run: fuzz },
+    Suite { name: "report", needs: &[], run: report_page },
     Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
     Suite { name: "conformance-sim", needs: &[Need::Policy], run: conformance_sim },
     Suite { name: "faults", needs: &[Need::Policy], run: faults },
@@ -236,6 +237,13 @@ fn fuzz(ground: &Ground) -> Result<()> {
     process::run(command.args(["--seconds", "10", "--calls", "1000000"]).current_dir(&context.root))
 }
 
+/// The report as files, and its page in a real browser.
+fn report_page(ground: &Ground) -> Result<()> {
+    let browser = setup::browser()?;
+    let mut command = tests_of_kind(ground, files::Kind::Report, &[])?;
+    process::run(command.env(setup::BROWSER, browser))
+}
+
 fn docker(ground: &Ground) -> Result<()> {
     // More would fight for the engine, and be slower on a small machine.
     integration(ground, files::Kind::Docker, &["--", "--test-threads", "2"])
@@ -304,6 +312,15 @@ fn conformance_python(ground: &Ground) -> Result<()> {
 }
 
 fn integration(ground: &Ground, kind: files::Kind, options: &[&str]) -> Result<()> {
+    let mut command = tests_of_kind(ground, kind, options)?;
+    if matches!(kind, files::Kind::Kube | files::Kind::OwnKube) {
+        ground.hand_over_cluster(&mut command);
+    }
+    process::run(&mut command)
+}
+
+/// `cargo test` for the files of tests of a kind.
+fn tests_of_kind(ground: &Ground, kind: files::Kind, options: &[&str]) -> Result<Command> {
     let context = ground.context;
     let names = files::of_kind(&context.root, kind)?;
     let mut arguments = Vec::new();
@@ -311,11 +328,7 @@ fn integration(ground: &Ground, kind: files::Kind, options: &[&str]) -> Result<(
         arguments.extend(["--test", name.as_str()]);
     }
     arguments.extend(options);
-    let mut command = test(context, &arguments);
-    if matches!(kind, files::Kind::Kube | files::Kind::OwnKube) {
-        ground.hand_over_cluster(&mut command);
-    }
-    process::run(&mut command)
+    Ok(test(context, &arguments))
 }
 
 /// Holds a policy, in the environment that comes with it, to what it promises.

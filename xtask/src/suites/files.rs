@@ -12,6 +12,8 @@ const FOLDERS: [&str; 2] = ["tests/tests", "host/tests"];
 pub(super) enum Kind {
     /// Nothing but this process.
     Host,
+    /// A browser.
+    Report,
     /// A Docker Engine.
     Docker,
     /// A Kubernetes.
@@ -24,6 +26,7 @@ impl Kind {
     fn prefix(self) -> &'static str {
         match self {
             Self::Host => "host_",
+            Self::Report => "report_",
             Self::Docker => "docker_",
             Self::Kube => "kube_",
             Self::OwnKube => "ownkube_",
@@ -61,12 +64,12 @@ fn target(path: &Path) -> Option<String> {
 }
 
 fn kind(name: &str) -> Result<Kind> {
-    let kinds = [Kind::Host, Kind::Docker, Kind::Kube, Kind::OwnKube];
+    let kinds = [Kind::Host, Kind::Report, Kind::Docker, Kind::Kube, Kind::OwnKube];
     match kinds.into_iter().find(|kind| name.starts_with(kind.prefix())) {
         Some(kind) => Ok(kind),
         None => bail!(
-            "a name begins with what its tests need: host_ for nothing, docker_ for an engine, kube_ for a cluster, \
-             ownkube_ for the one that xtask runs"
+            "a name begins with what its tests need: host_ for nothing, report_ for a browser, docker_ for an engine, \
+             kube_ for a cluster, ownkube_ for the one that xtask runs"
         ),
     }
 }

@@ -1,16 +1,19 @@
 //! The corpus with faults, in a simulated world.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, attempt, random, shrink};
 use conformance::faults::{Line, Planned};
 use conformance::trace;
+use conformance::verdict::Verdict;
 use elasticache_host::Engine;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
@@ -38,7 +41,9 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     }
     let tally = Tally::new()?;
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
-    tally.close(&subject)
+    let (seen, failed) = tally.close(&subject, args)?;
+    let verdict = if failed { Verdict::Fails } else { Verdict::Conforms };
+    runtime.block_on(crate::reporting::close(args, &environment, seen, verdict))
 }
 
 /// What is known of the schedules so far.
@@ -48,6 +53,7 @@ struct Tally {
     calls: AtomicUsize,
     traces: Mutex<Traces>,
     failed: Mutex<BTreeMap<String, (Schedule, String)>>,
+    matrix: Matrix,
 }
 
 /// What was done in all of them, whichever was done first.
@@ -72,8 +78,8 @@ impl Tally {
     fn new() -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}")?;
         let bar = ProgressBar::new(0).with_style(style).with_message("0 violations");
-        let (traces, failed) = (Mutex::default(), Mutex::default());
-        Ok(Self { begun: Instant::now(), bar, calls: AtomicUsize::new(0), traces, failed })
+        let (traces, failed, matrix) = (Mutex::default(), Mutex::default(), Matrix::default());
+        Ok(Self { begun: Instant::now(), bar, calls: AtomicUsize::new(0), traces, failed, matrix })
     }
 
     fn note(&self, subject: &Subject, event: Event<'_>) {
@@ -83,6 +89,7 @@ impl Tally {
             Event::Done { schedule, trial } => (schedule, trial),
         };
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
+        self.matrix.note(schedule, trial);
         let hash = trace::hash(&trial.calls);
         let count = self.traces.lock().add(&name(schedule), &hash);
         let mut violation = trial.violation.as_ref().map(ToString::to_string);
@@ -100,31 +107,47 @@ impl Tally {
         }
     }
 
-    fn close(self, subject: &Subject) -> Result<ExitCode> {
+    /// Prints what came of them; whether anything did not hold.
+    fn close(self, subject: &Subject, args: &Args) -> Result<(Seen, bool)> {
         self.bar.finish_and_clear();
         let failed = self.failed.into_inner();
+        let mut failures = Vec::new();
         for (schedule, violation) in failed.values().take(SHOWN) {
             let (least, seen) = shrink(subject, schedule, attempt(subject, schedule)?)?;
             let violation = seen.violation.as_ref().map_or_else(|| violation.clone(), ToString::to_string);
-            let name = name(&least);
-            println!(
-                "FAIL  {violation}\n      replay: cargo xtask conformance --backend sim --replay {name}"
-            );
+            let replay = replay_command(args, &least);
+            println!("FAIL  {violation}\n      replay: {replay}");
+            failures.extend(certificate::failure(&least, &seen, replay));
         }
         let traces = self.traces.into_inner();
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        let calls = self.calls.into_inner();
         println!(
             "{} schedules with {} calls in {:.1} s ({:.0} a minute), one in {AGAIN} of them twice; {} violations",
             traces.count,
-            self.calls.into_inner(),
+            calls,
             minutes * 60.0,
             traces.count as f64 / minutes,
             failed.len()
         );
         println!("trace hash: {:032x}", traces.sum);
-        println!("verdict: {}", if failed.is_empty() { "conforms" } else { "fails" });
-        Ok(ExitCode::from(u8::from(!failed.is_empty())))
+        let figures = BTreeMap::from([
+            ("schedules".to_owned(), traces.count as u64),
+            ("host calls".to_owned(), calls as u64),
+            ("violations".to_owned(), failed.len() as u64),
+        ]);
+        let seen = Seen { scenarios: Vec::new(), matrix: self.matrix, failures, figures };
+        Ok((seen, !failed.is_empty()))
     }
+}
+
+/// What runs a schedule once more.
+fn replay_command(args: &Args, schedule: &Schedule) -> String {
+    let file = |option: &str, path: &Option<PathBuf>| {
+        path.as_ref().map(|path| format!(" {option} {}", path.display())).unwrap_or_default()
+    };
+    let (policy, env) = (file("--policy", &args.policy), file("--env", &args.env));
+    format!("cargo xtask conformance{policy}{env} --backend sim --replay {}", name(schedule))
 }
 
 /// What `--replay` takes.

@@ -1,14 +1,18 @@
 //! Holds a policy to what it promises, on an engine of choice.
 
 mod faults;
+mod reporting;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
-use conformance::corpus;
+use conformance::certificate::{self, Seen};
+use conformance::corpus::{self, Scenario};
 use conformance::explore::Faults;
+use conformance::spec::Profile;
 use conformance::verdict::{Line, Outcome, Verdict, judge};
 use conformance::world::World;
 use elasticache_host::{Manifest, PolicySource};
@@ -39,6 +43,13 @@ struct Args {
     /// With `kube`: the storage class of claims. Default: none, data lies in the pods.
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
+    /// Hold it to this profile of the specification alone: core, durable, ephemeral, aws, docker or kube.
+    #[arg(long, value_name = "PROFILE")]
+    profile: Option<Profile>,
+    /// Write what was found there, for people and for machines: index.html, junit.xml, report.json. The verdict is then
+    /// about every clause that the policy owes, those about faults included.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
     /// Only scenarios whose name contains this.
     #[arg(long, value_name = "TEXT", default_value = "")]
     only: String,
@@ -84,6 +95,7 @@ enum FaultsArg {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    reporting::prepare(&args)?;
     let async_runtime = tokio::runtime::Runtime::new()?;
     match exploration(&args) {
         Some(faults) => faults::explore(&async_runtime, &args, faults),
@@ -112,8 +124,10 @@ fn environment(args: &Args) -> Result<Manifest> {
 }
 
 async fn scenarios(args: Args) -> Result<ExitCode> {
-    let scenarios =
+    let scenarios: Vec<Scenario> =
         corpus::all()?.into_iter().filter(|scenario| scenario.name.contains(&args.only)).collect();
+    let known: BTreeMap<String, Vec<String>> =
+        scenarios.iter().map(|scenario| (scenario.name.clone(), scenario.clauses.clone())).collect();
     let shared = match args.backend {
         Backend::Sim => None,
         Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
@@ -133,13 +147,10 @@ async fn scenarios(args: Args) -> Result<ExitCode> {
     let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
     let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
     println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
-    let (word, code) = match Verdict::of(&lines) {
-        Verdict::Conforms => ("conforms", 0),
-        Verdict::Fails => ("fails", 1),
-        Verdict::Partial => ("partial", 3),
-    };
-    println!("verdict: {word}");
-    Ok(ExitCode::from(code))
+    let verdict = Verdict::of(&lines);
+    let clauses = |name: &str| known.get(name).cloned().unwrap_or_default();
+    let seen = Seen { scenarios: certificate::scenarios(&lines, clauses), ..Seen::default() };
+    reporting::close(&args, &environment, seen, verdict).await
 }
 
 fn show(line: &Line) {

@@ -1,0 +1,331 @@
+//! From what was run to what is reported: scenarios, faults and clauses of one policy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use elasticache_host::{Engine, PolicyInfo};
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use crate::explore::{Invariant, Schedule, Trial};
+use crate::faults::{Fault, Line};
+use crate::report::model;
+use crate::spec::{self, Clause, Profile};
+use crate::verdict::{self, Outcome};
+
+/// Failures that are reported call by call; of the others there is what the matrix shows.
+const FAILURES: usize = 100;
+
+/// The contract's files: a verdict is about one version of them.
+const WIT: [&str; 9] = [
+    include_str!("../../wit/docker.wit"),
+    include_str!("../../wit/exec.wit"),
+    include_str!("../../wit/kube.wit"),
+    include_str!("../../wit/lifecycle.wit"),
+    include_str!("../../wit/logging.wit"),
+    include_str!("../../wit/probes.wit"),
+    include_str!("../../wit/snapshots.wit"),
+    include_str!("../../wit/types.wit"),
+    include_str!("../../wit/world.wit"),
+];
+
+/// What was asked for.
+pub struct Asked {
+    /// `sim`, `docker` or `kube`.
+    pub backend: String,
+    /// What a policy would call that: `docker` or `kube`.
+    pub place: Profile,
+    /// The only profile that is judged, if it is one.
+    pub profile: Option<Profile>,
+    /// Which faults.
+    pub faults: model::Faults,
+    /// The seed of what is chance.
+    pub seed: u64,
+    /// The part of their names by which scenarios were chosen, if they were.
+    pub only: String,
+    /// When it began, as RFC 3339 writes it.
+    pub started: String,
+}
+
+/// Collects what the explorer reports, from all its threads.
+#[derive(Default)]
+pub struct Matrix {
+    rows: Mutex<BTreeMap<(String, String), Row>>,
+}
+
+#[derive(Default)]
+struct Row {
+    /// None until it has been run without a fault.
+    plain: Option<Plain>,
+    /// Runs and violations, by the call and the fault's word.
+    cells: BTreeMap<(usize, Fault), (u64, u64)>,
+}
+
+struct Plain {
+    title: String,
+    clauses: Vec<String>,
+    calls: Vec<String>,
+    violation: Option<String>,
+}
+
+impl Matrix {
+    /// Notes a schedule that was run.
+    pub fn note(&self, schedule: &Schedule, trial: &Trial) {
+        let key = (schedule.scenario.name.clone(), schedule.engine.to_string());
+        let violated = u64::from(trial.violation.is_some());
+        let mut rows = self.rows.lock();
+        if schedule.order.is_some() {
+            // One of chance is a row of nobody's.
+            return;
+        }
+        let row = rows.entry(key).or_default();
+        if schedule.faults.is_empty() {
+            row.plain = Some(Plain {
+                title: schedule.scenario.title.clone(),
+                clauses: schedule.scenario.clauses.clone(),
+                calls: trial.calls.iter().map(|line| line.call.clone()).collect(),
+                violation: trial.violation.as_ref().map(ToString::to_string),
+            });
+        }
+        for met in &trial.met {
+            let cell = row.cells.entry((met.call, met.fault)).or_default();
+            cell.0 += 1;
+            cell.1 += violated;
+        }
+    }
+
+    /// The rows, and the scenarios as they went without a fault.
+    fn close(self) -> (Vec<model::Row>, Vec<model::Scenario>) {
+        let (mut rows, mut scenarios) = (Vec::new(), Vec::new());
+        for ((scenario, engine), row) in self.rows.into_inner() {
+            let Some(plain) = row.plain else { continue };
+            let calls = plain.calls.into_iter().enumerate();
+            let cells = row.cells.into_iter().map(|((call, fault), (runs, violations))| model::Cell {
+                call,
+                fault,
+                runs,
+                violations,
+            });
+            scenarios.push(model::Scenario {
+                name: scenario.clone(),
+                title: plain.title,
+                engine: Some(engine.clone()),
+                clauses: plain.clauses,
+                outcome: if plain.violation.is_some() {
+                    model::Status::Failed
+                } else {
+                    model::Status::Passed
+                },
+                message: plain.violation.unwrap_or_default(),
+            });
+            rows.push(model::Row {
+                scenario,
+                engine,
+                calls: calls.map(|(index, name)| model::Call { index, name }).collect(),
+                cells: cells.collect(),
+            });
+        }
+        (rows, scenarios)
+    }
+}
+
+/// A schedule in which something did not hold, with the command that runs it again.
+pub fn failure(schedule: &Schedule, trial: &Trial, replay: String) -> Option<model::Failure> {
+    let violation = trial.violation.as_ref()?;
+    Some(model::Failure {
+        clause: violation.invariant.clause().to_owned(),
+        scenario: schedule.scenario.name.clone(),
+        engine: schedule.engine.to_string(),
+        schedule: schedule.faults.clone(),
+        seed: schedule.order,
+        message: violation.seen.clone(),
+        replay,
+        calls: trial.calls.iter().map(line).collect(),
+    })
+}
+
+fn line(line: &Line) -> model::Line {
+    let target = match line.call.as_str() {
+        "check" | "command" => model::Target::Cache,
+        call if call.contains("pod") || call.contains("claim") || call.contains("lease") => {
+            model::Target::Cluster
+        }
+        _ => model::Target::Engine,
+    };
+    model::Line {
+        host: line.host,
+        target,
+        call: line.call.clone(),
+        object: line.object.clone(),
+        result: line.result.clone(),
+        fault: line.fault,
+    }
+}
+
+/// Lines of scenarios that were run without faults, in the words of the report.
+pub fn scenarios(lines: &[verdict::Line], clauses: impl Fn(&str) -> Vec<String>) -> Vec<model::Scenario> {
+    let scenario = |line: &verdict::Line| {
+        let (outcome, message) = match &line.outcome {
+            Outcome::Passed => (model::Status::Passed, String::new()),
+            Outcome::Failed(error) => (model::Status::Failed, format!("{error:#}")),
+            Outcome::Skipped(why) => (model::Status::Skipped, (*why).to_owned()),
+            Outcome::NotClaimed(what) => (model::Status::NotClaimed, format!("{what} is not claimed")),
+        };
+        model::Scenario {
+            name: line.name.clone(),
+            title: line.title.clone(),
+            engine: line.engine.map(|engine: Engine| engine.to_string()),
+            clauses: clauses(&line.name),
+            outcome,
+            message,
+        }
+    };
+    lines.iter().map(scenario).collect()
+}
+
+/// What was seen, all of it.
+#[derive(Default)]
+pub struct Seen {
+    /// Without faults.
+    pub scenarios: Vec<model::Scenario>,
+    /// With them.
+    pub matrix: Matrix,
+    /// What did not hold.
+    pub failures: Vec<model::Failure>,
+    /// Counts.
+    pub figures: BTreeMap<String, u64>,
+}
+
+/// The report.
+///
+/// # Errors
+/// If the specification cannot be read.
+pub fn report(asked: &Asked, policy: &PolicyInfo, seen: Seen) -> anyhow::Result<model::Report> {
+    let (matrix, explored) = seen.matrix.close();
+    let mut scenarios = seen.scenarios;
+    scenarios.extend(explored);
+    let mut failures = seen.failures;
+    failures.sort_by(|a, b| (&a.clause, &a.replay).cmp(&(&b.clause, &b.replay)));
+    failures.truncate(FAILURES);
+    let description = policy.description.as_ref();
+    let promises: Vec<String> = description
+        .map(|of| of.promises.iter().map(|promise| (*promise).to_owned()).collect())
+        .unwrap_or_default();
+    let clauses = clauses(asked, &promises, &scenarios, &failures)?;
+    let mut skipped: Vec<model::Skip> = clauses
+        .iter()
+        .filter(|clause| clause.status == model::Status::Skipped)
+        .map(|clause| model::Skip {
+            what: clause.id.clone(),
+            why: "nothing that was run asks for it".to_owned(),
+        })
+        .collect();
+    if !asked.only.is_empty() {
+        let what = "scenarios".to_owned();
+        skipped.push(model::Skip {
+            what,
+            why: format!("only those with {:?} in their names were run", asked.only),
+        });
+    }
+    let failed = clauses.iter().any(|clause| clause.status == model::Status::Failed)
+        || scenarios.iter().any(|scenario| scenario.outcome == model::Status::Failed)
+        || !failures.is_empty();
+    let verdict = match (failed, skipped.is_empty()) {
+        (true, _) => model::Verdict::Fails,
+        (false, false) => model::Verdict::Partial,
+        (false, true) => model::Verdict::Conforms,
+    };
+    Ok(model::Report {
+        policy: model::Policy {
+            file: policy.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            sha256: policy.sha256.clone(),
+            name: description.map(|of| of.name.clone()).unwrap_or_default(),
+            version: description.map(|of| of.version.clone()).unwrap_or_default(),
+            promises,
+        },
+        wit_sha256: hash(WIT),
+        suite_sha256: hash([crate::corpus::text().as_str(), spec::TEXT, env!("CARGO_PKG_VERSION")]),
+        backend: asked.backend.clone(),
+        profile: asked.profile.map(|profile| profile.to_string()),
+        faults: asked.faults,
+        seed: asked.seed,
+        started: asked.started.clone(),
+        verdict,
+        clauses,
+        scenarios,
+        matrix,
+        failures,
+        figures: seen.figures,
+        skipped,
+        mutants: None,
+    })
+}
+
+/// Every clause that is about a policy, with how it went.
+fn clauses(
+    asked: &Asked,
+    promises: &[String],
+    scenarios: &[model::Scenario],
+    failures: &[model::Failure],
+) -> anyhow::Result<Vec<model::Clause>> {
+    let corpus = crate::corpus::all()?;
+    let explored: BTreeSet<&str> = Invariant::ALL.iter().map(|invariant| invariant.clause()).collect();
+    let mut clauses = Vec::new();
+    for clause in spec::all()? {
+        let names = corpus.iter().filter(|scenario| scenario.clauses.iter().any(|id| id == clause.id));
+        let mut tests: Vec<String> = names.map(|scenario| scenario.name.clone()).collect();
+        if explored.contains(clause.id) {
+            tests.push("every fault".to_owned());
+        }
+        // What only tests of the host name is about the host, whatever the policy.
+        if tests.is_empty() {
+            continue;
+        }
+        let status = if !is_owed(asked, &clause, promises) {
+            model::Status::NotClaimed
+        } else if failures.iter().any(|failure| failure.clause == clause.id) {
+            model::Status::Failed
+        } else if explored.contains(clause.id) {
+            match asked.faults {
+                model::Faults::None => model::Status::Skipped,
+                _ => model::Status::Passed,
+            }
+        } else {
+            of_scenarios(&clause, scenarios)
+        };
+        let (id, profile, text) = (clause.id.to_owned(), clause.profile.to_string(), clause.text.to_owned());
+        clauses.push(model::Clause { id, profile, text, status, tests });
+    }
+    Ok(clauses)
+}
+
+/// Whether the policy owes it here.
+fn is_owed(asked: &Asked, clause: &Clause, promises: &[String]) -> bool {
+    let here = !matches!(clause.profile, Profile::Docker | Profile::Kube) || clause.profile == asked.place;
+    let chosen = asked.profile.is_none_or(|profile| profile.owes(clause));
+    here && chosen && clause.promises().iter().all(|promise| promises.iter().any(|made| made == promise))
+}
+
+fn of_scenarios(clause: &Clause, scenarios: &[model::Scenario]) -> model::Status {
+    let names = |scenario: &&model::Scenario| scenario.clauses.iter().any(|id| id == clause.id);
+    let outcomes: Vec<model::Status> =
+        scenarios.iter().filter(names).map(|scenario| scenario.outcome).collect();
+    let any = |status: model::Status| outcomes.contains(&status);
+    if any(model::Status::Failed) {
+        model::Status::Failed
+    } else if any(model::Status::Passed) {
+        model::Status::Passed
+    } else if !outcomes.is_empty() && outcomes.iter().all(|status| *status == model::Status::NotClaimed) {
+        model::Status::NotClaimed
+    } else {
+        model::Status::Skipped
+    }
+}
+
+fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    crate::trace::hex(&hasher.finalize())
+}
