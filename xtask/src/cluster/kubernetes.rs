@@ -33,12 +33,22 @@ const GO: &str = "/usr/lib/go-1.19/bin";
 /// for that is what happens to be in a register, so that programs crash at some answer in JSON, by chance.
 const STALE: (&str, &str) = ("github.com/modern-go/reflect2", "golang-github-modern-go-reflect2-dev");
 
-/// What the maker of volumes does, and what it should: a pod need not run as root to write to its volume.
-const VOLUME_MODE: (&str, &str, &str) = (
-    "pkg/volume/hostpath/host_path.go",
-    "os.MkdirAll(pv.Spec.HostPath.Path, 0750)",
-    "os.MkdirAll(pv.Spec.HostPath.Path, 0777)",
-);
+/// What is changed in the source: the file, what it says there, and what it is to say.
+const CHANGES: [(&str, &str, &str); 3] = [
+    // A pod need not run as root to write to its volume.
+    (
+        "pkg/volume/hostpath/host_path.go",
+        "os.MkdirAll(pv.Spec.HostPath.Path, 0750)",
+        "os.MkdirAll(pv.Spec.HostPath.Path, 0777)",
+    ),
+    // A pod is deleted once the kubelet has cleared everything of it away, which it looks for at these intervals and
+    // no option says. As they are, tests would wait for it most of the time.
+    ("pkg/kubelet/status/status_manager.go", "syncPeriod = 10 * time.Second", "syncPeriod = time.Second"),
+    ("pkg/kubelet/kubelet.go", "ContainerGCPeriod = time.Minute", "ContainerGCPeriod = 2 * time.Second"),
+];
+
+/// The number of what is made of that version here: programs of another one are built anew.
+const REVISION: u32 = 2;
 
 /// PID 1 of a pod. It has to end when asked to: PID 1 ignores signals that it has no handler for, and every
 /// deletion of a pod would last until its grace is over.
@@ -62,7 +72,7 @@ const BUILD: Duration = Duration::from_secs(3600);
 
 /// The folder of the programs.
 pub(super) fn folder(layout: &Layout) -> PathBuf {
-    layout.programs.join(VERSION)
+    layout.programs.join(format!("{VERSION}-{REVISION}"))
 }
 
 /// Builds the programs, unless that has been done.
@@ -86,7 +96,7 @@ pub(super) fn set_up(layout: &Layout) -> Result<Outcome> {
     debian::install(&BUILD_PACKAGES)?;
     let tree = source(scratch.path())?;
     renew_stale(&tree, scratch.path())?;
-    open_volumes(&tree)?;
+    change(&tree)?;
     compile(&tree, scratch.path())?;
 
     let done = scratch.path().join("done");
@@ -195,14 +205,16 @@ fn renew_stale(tree: &Path, scratch: &Path) -> Result<()> {
     Ok(())
 }
 
-fn open_volumes(tree: &Path) -> Result<()> {
-    let (file, before, after) = VOLUME_MODE;
-    let path = tree.join(file);
-    let text = fs::read_to_string(&path).with_context(|| format!("the source has no {file}"))?;
-    if !text.contains(before) {
-        bail!("the source of Kubernetes {VERSION} makes volumes in another way than expected, in {file}");
+fn change(tree: &Path) -> Result<()> {
+    for (file, before, after) in CHANGES {
+        let path = tree.join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("the source has no {file}"))?;
+        if !text.contains(before) {
+            bail!("the source of Kubernetes {VERSION} does not say {before:?} in {file}");
+        }
+        fs::write(&path, text.replace(before, after)).with_context(|| format!("cannot change {file}"))?;
     }
-    fs::write(&path, text.replace(before, after)).with_context(|| format!("cannot change {file}"))
+    Ok(())
 }
 
 /// Downloads a package and unpacks it in a folder of its own.
