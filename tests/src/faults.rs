@@ -218,7 +218,7 @@ impl Lost for EngineError {
 
 impl Lost for ProbeError {
     fn lost(object: &str) -> Self {
-        ProbeError { endpoint: object.to_owned(), message: HUNG_UP.to_owned() }
+        ProbeError { endpoint: object.to_owned(), message: HUNG_UP.to_owned(), refused: false }
     }
 
     fn word(&self) -> &'static str {

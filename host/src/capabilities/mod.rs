@@ -232,6 +232,11 @@ impl OperationState {
         self.deadline.clone()
     }
 
+    /// Until it is to have come to its end.
+    fn time_left(&self) -> Duration {
+        self.deadline.get().saturating_duration_since(Instant::now())
+    }
+
     /// Calls of the host so far.
     pub(crate) fn calls(&self) -> u64 {
         self.calls

@@ -15,7 +15,7 @@ use crate::environment::{DockerEnvironment, KubeEnvironment};
 use crate::error::Fault;
 use crate::policy::bindings::fakecloud::elasticache::probes as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
-use crate::probes::{Check, Probes, Reply};
+use crate::probes::{Check, ProbeError, Probes, Reply};
 use crate::progress::Progress;
 use crate::types::Endpoint;
 
@@ -94,6 +94,7 @@ impl OperationState {
             Err(error) => return Ok(Err(error)),
         };
         let name = observed.name.clone();
+        let limit = self.with_last_words(limit);
         let work = wait_until_ready(&environment, observed, check, limit);
         Ok(self.bounded("waiting for the engine in", &name, Purpose::Work, limit + ATTEMPT, work).await)
     }
@@ -114,8 +115,15 @@ impl OperationState {
             Err(error) => return Ok(Err(error)),
         };
         let name = observed.id.name.clone();
+        let limit = self.with_last_words(limit);
         let work = wait_until_answering(&environment, observed, check, limit);
         Ok(self.bounded("waiting for the engine in", &name, Purpose::Work, limit + ATTEMPT, work).await)
+    }
+
+    /// How long may be asked again and again so that, if it was in vain, there is time to say what was seen last.
+    fn with_last_words(&self, limit: Duration) -> Duration {
+        let left = self.time_left();
+        limit.min(left.saturating_sub(ATTEMPT.min(left / 4)))
     }
 
     /// Where a target is to be reached, as it was last seen; none where it does not run, or may not be asked.
@@ -204,9 +212,10 @@ async fn wait_until_answering(
     tokio::select! {
         asked = asking => match asked {
             Ok(()) => Ok(endpoint),
-            Err(seen) => Err(wit::Error::Timeout(format!(
-                "the engine in pod {name} did not get ready within {limit:?}; last seen: {seen}"
+            Err(Unready::Late(seen)) => Err(wit::Error::Timeout(format!(
+                "the engine in pod {name} did not get ready within {limit:.1?}; last seen: {seen}"
             ))),
+            Err(Unready::Refused(error)) => Err(asking_failed(&name, &error)),
         },
         over = over => match over {
             Ok(now) => Err(ended_pod(environment, &now).await),
@@ -215,23 +224,38 @@ async fn wait_until_answering(
     }
 }
 
-/// Asks again and again; what was last seen instead if it does not get ready in time.
+/// Why an engine is not known to be ready.
+enum Unready {
+    /// It was not in time; what was seen last.
+    Late(String),
+    /// It cannot be asked from here.
+    Refused(ProbeError),
+}
+
+/// An engine that could not be asked.
+fn asking_failed(name: &str, error: &ProbeError) -> wit::Error {
+    let words = format!("the engine in {name}: {error}");
+    if error.refused { wit::Error::EngineError(words) } else { wit::Error::Unavailable(words) }
+}
+
+/// Asks again and again, until it is ready, it is late or nobody may ask.
 async fn ask_until_ready(
     environment: &KubeEnvironment,
     at: &Endpoint,
     check: Check,
     limit: Duration,
-) -> Result<(), String> {
+) -> Result<(), Unready> {
     let start = Instant::now();
     let mut reported = false;
     loop {
         let seen = match tokio::time::timeout(ATTEMPT, environment.probes.check(at, check)).await {
             Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) if error.refused => return Err(Unready::Refused(error)),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("{at}: no reply within {ATTEMPT:?}"),
         };
         if start.elapsed() >= limit {
-            return Err(seen);
+            return Err(Unready::Late(seen));
         }
         if !reported && start.elapsed() > LOOK {
             reported = true;
@@ -281,7 +305,7 @@ async fn wait_until_ready(
         }
         if start.elapsed() >= limit {
             return Err(wit::Error::Timeout(format!(
-                "the engine in container {} did not get ready within {limit:?}; last seen: {seen}",
+                "the engine in container {} did not get ready within {limit:.1?}; last seen: {seen}",
                 observed.name
             )));
         }
@@ -378,11 +402,9 @@ impl api::Host for OperationState {
             Ok(asked) => asked,
             Err(error) => return Ok(Err(error)),
         };
+        let asked = name.clone();
         let work = async move {
-            probes
-                .command(&at, &args, REPLY_BYTES)
-                .await
-                .map_err(|error| wit::Error::Unavailable(error.to_string()))
+            probes.command(&at, &args, REPLY_BYTES).await.map_err(|error| asking_failed(&asked, &error))
         };
         let limit = Duration::from_millis(within.into());
         Ok(self.bounded("asking the engine in", &name, Purpose::Work, limit, work).await.map(|reply| {

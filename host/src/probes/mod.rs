@@ -50,11 +50,19 @@ pub struct ProbeError {
     pub endpoint: String,
     /// What was seen.
     pub message: String,
+    /// That whoever stands between does not let this process ask: asking again changes nothing.
+    pub refused: bool,
 }
 
 impl ProbeError {
-    pub(crate) fn seen(endpoint: &Endpoint, message: String) -> Self {
-        Self { endpoint: endpoint.to_string(), message }
+    /// Another attempt may go better.
+    pub fn seen(endpoint: &Endpoint, message: String) -> Self {
+        Self { endpoint: endpoint.to_string(), message, refused: false }
+    }
+
+    /// No other attempt will go better.
+    pub fn refused(endpoint: &Endpoint, message: String) -> Self {
+        Self { refused: true, ..Self::seen(endpoint, message) }
     }
 }
 

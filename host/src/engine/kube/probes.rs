@@ -33,14 +33,20 @@ impl Drop for Forward {
 }
 
 impl ForwardProbes {
-    async fn open(&self, endpoint: &Endpoint) -> Result<(Forward, DuplexStream), Seen> {
-        crate::scheduling::syntax::dns_subdomain(&endpoint.address)?;
+    async fn open(&self, endpoint: &Endpoint) -> Result<(Forward, DuplexStream), ProbeError> {
+        let seen = |message| ProbeError::seen(endpoint, message);
+        crate::scheduling::syntax::dns_subdomain(&endpoint.address).map_err(seen)?;
         let opened = self.pods.portforward(&endpoint.address, &[endpoint.port]).await;
-        let opened =
-            opened.map_err(|error| format!("cannot connect: {}", engine_error(&endpoint.address, error)))?;
+        let opened = opened.map_err(|error| {
+            let refused = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
+            let message = format!("cannot connect: {}", engine_error(&endpoint.address, error));
+            if refused { ProbeError::refused(endpoint, message) } else { seen(message) }
+        })?;
         let mut forward = Forward(opened);
         let stream = forward.0.take_stream(endpoint.port);
-        stream.map(|stream| (forward, stream)).ok_or_else(|| "cannot connect: no stream came".to_owned())
+        stream
+            .map(|stream| (forward, stream))
+            .ok_or_else(|| seen("cannot connect: no stream came".to_owned()))
     }
 
     /// Holds a conversation, unless the kubelet says first that there is nobody to hold it with.
@@ -48,7 +54,8 @@ impl ForwardProbes {
         &self,
         endpoint: &Endpoint,
         conversation: impl FnOnce(DuplexStream) -> F,
-    ) -> Result<T, Seen> {
+    ) -> Result<T, ProbeError> {
+        let seen = |message| ProbeError::seen(endpoint, message);
         let (mut forward, stream) = self.open(endpoint).await?;
         let trouble = forward.0.take_error(endpoint.port);
         let trouble = async {
@@ -65,15 +72,15 @@ impl ForwardProbes {
         tokio::pin!(trouble);
         let held = tokio::select! {
             biased;
-            said = &mut trouble => return Err(said),
+            said = &mut trouble => return Err(seen(said)),
             held = conversation(stream) => held,
         };
         match held {
             Ok(held) => Ok(held),
             // The stream may end a moment before the reason is told.
-            Err(seen) => {
+            Err(message) => {
                 let reason = tokio::time::timeout(std::time::Duration::from_millis(100), trouble).await;
-                Err(reason.unwrap_or(seen))
+                Err(seen(reason.unwrap_or(message)))
             }
         }
     }
@@ -82,8 +89,7 @@ impl ForwardProbes {
 #[async_trait]
 impl Probes for ForwardProbes {
     async fn check(&self, endpoint: &Endpoint, check: Check) -> Result<(), ProbeError> {
-        let held = self.hold(endpoint, |stream| ask(stream, check)).await;
-        held.map_err(|seen| ProbeError::seen(endpoint, seen))
+        self.hold(endpoint, |stream| ask(stream, check)).await
     }
 
     async fn command(
@@ -92,10 +98,7 @@ impl Probes for ForwardProbes {
         args: &[String],
         max_bytes: usize,
     ) -> Result<Reply, ProbeError> {
-        let asked = async {
-            let command = Command::new(args)?;
-            self.hold(endpoint, |stream| command.send(stream, max_bytes)).await
-        };
-        asked.await.map_err(|seen| ProbeError::seen(endpoint, seen))
+        let command = Command::new(args).map_err(|message| ProbeError::seen(endpoint, message))?;
+        self.hold(endpoint, |stream| command.send(stream, max_bytes)).await
     }
 }

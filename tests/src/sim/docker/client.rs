@@ -119,7 +119,7 @@ impl SimDocker {
         effect: impl FnOnce(&mut World) -> Result<T, String>,
     ) -> Result<T, ProbeError> {
         let at = endpoint.to_string();
-        let error = |message| ProbeError { endpoint: at.clone(), message };
+        let error = |message| ProbeError::seen(endpoint, message);
         let late = self.begin(call, &at, rest).map_err(|fault| error(fault.to_string()))?;
         let result = effect(&mut self.world.lock()).map_err(error);
         late.map_or(result, |fault| Err(error(fault.to_string())))
@@ -127,7 +127,7 @@ impl SimDocker {
 }
 
 fn local_error(port: u16, message: String) -> ProbeError {
-    ProbeError { endpoint: format!("127.0.0.1:{port}"), message }
+    ProbeError::seen(&Endpoint { address: "127.0.0.1".to_owned(), port }, message)
 }
 
 /// Run a program in a running container.
