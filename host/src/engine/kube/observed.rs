@@ -9,15 +9,18 @@ use super::spec::SERVER;
 use super::stage;
 use crate::engine::cluster::{Claim, ObjectId, Pod, PodPhase};
 
-/// For what a container waits if it will not start by itself. At `ErrImagePull` the kubelet would try again, with
+/// For what a container waits if its image cannot be had. At `ErrImagePull` the kubelet would try again, with
 /// longer and longer pauses; an image's name is far more often wrong than its registry is down for a moment.
-const STUCK: [&str; 11] = [
+const NO_IMAGE: [&str; 6] = [
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
     "ErrImageNeverPull",
     "ImageInspectError",
     "RegistryUnavailable",
+];
+/// For what else it waits if it will not start by itself.
+const STUCK: [&str; 5] = [
     "CrashLoopBackOff",
     "CreateContainerConfigError",
     "CreateContainerError",
@@ -146,8 +149,11 @@ pub(super) fn outlook(pod: &k8s::Pod) -> Outlook {
     }
     let stuck = containers().find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().filter(|reason| STUCK.contains(reason))?;
-        joined(Some(reason), waiting.message.as_deref())
+        let (reason, message) = (waiting.reason.as_deref()?, waiting.message.as_deref().unwrap_or_default());
+        if NO_IMAGE.contains(&reason) {
+            return Some(no_image(reason, image_of(pod, &container.name), message));
+        }
+        STUCK.contains(&reason).then(|| joined(Some(reason), Some(message)))?
     });
     if let Some(stuck) = stuck {
         return Outlook::Hopeless(stuck);
@@ -164,6 +170,25 @@ pub(super) fn outlook(pod: &k8s::Pod) -> Outlook {
         Some(message) => Outlook::Doubtful(message, UNSCHEDULABLE),
         None => Outlook::Open,
     }
+}
+
+/// The image that a container of the pod is to have.
+fn image_of<'a>(pod: &'a k8s::Pod, container: &str) -> &'a str {
+    let spec = pod.spec.as_ref();
+    let stages = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let all = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default().iter().chain(stages);
+    all.filter(|one| one.name == container).find_map(|one| one.image.as_deref()).unwrap_or_default()
+}
+
+/// The kubelet does not name the image itself in all that it says of one.
+fn no_image(reason: &str, image: &str, message: &str) -> String {
+    let named = if message.contains(image) { None } else { Some(image) };
+    [Some(reason), named, Some(message)]
+        .into_iter()
+        .flatten()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn how_it_ended(container: &str, end: &k8s::ContainerStateTerminated) -> String {

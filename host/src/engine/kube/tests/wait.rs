@@ -56,13 +56,15 @@ async fn a_watch_that_breaks_off_or_is_too_old_is_taken_again() {
 #[tokio::test(start_paused = true)]
 async fn what_will_not_run_is_reported_at_once_in_the_clusters_words() {
     for (reason, message) in [
-        ("ErrImagePull", "pull access denied"),
-        ("ImagePullBackOff", "Back-off pulling image"),
-        ("InvalidImageName", "couldn't parse image reference"),
+        ("ErrImagePull", "redis:7-alpine: pull access denied"),
+        ("ImagePullBackOff", "Back-off pulling image \"redis:7-alpine\""),
+        ("InvalidImageName", "redis:7-alpine: couldn't parse image reference"),
         ("CreateContainerError", "no command specified"),
         ("CrashLoopBackOff", "back-off 10s"),
     ] {
-        let (said, after) = refused(waiting("u", reason, message)).await;
+        // The image is named in any case, and once.
+        let kubelet_s = message.strip_prefix("redis:7-alpine: ").unwrap_or(message);
+        let (said, after) = refused(waiting("u", reason, kubelet_s)).await;
         assert_eq!((said, after), (format!("{reason}: {message}"), Duration::ZERO));
     }
     let ended = json!({ "name": "cache", "ready": false, "restartCount": 0, "image": "", "imageID": "",
