@@ -5,6 +5,7 @@
 //! for dead.
 
 mod objects;
+mod turns;
 mod volumes;
 
 use std::collections::HashSet;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
+
+pub(crate) use self::turns::Turn;
 
 use crate::engine::EngineError;
 use crate::environment::Environment;

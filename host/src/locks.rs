@@ -89,6 +89,22 @@ impl KeyLocks {
         Ok(Self { folder, waiting: Registry::default() })
     }
 
+    /// What tells this folder from those of other machines.
+    pub(crate) fn folder_id(&self) -> io::Result<String> {
+        let path = self.folder.join("id");
+        if !path.exists() {
+            // Written whole first and then linked: of two processes that start at once, both read the same.
+            let mut file = tempfile::Builder::new().prefix(".id").tempfile_in(&self.folder)?;
+            file.write_all(uuid::Uuid::new_v4().simple().to_string().as_bytes())?;
+            match file.persist_noclobber(&path) {
+                Ok(_) => {}
+                Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.error),
+            }
+        }
+        std::fs::read_to_string(path)
+    }
+
     /// Waits for the key's turn. The wait has no end of its own: bound it.
     pub(crate) async fn lock(&self, key: &CacheKey) -> io::Result<KeyLock> {
         let lock = {
@@ -177,6 +193,14 @@ mod tests {
         lock.ended();
         drop(lock);
         assert!(!locks.lock(&key("a")).await.unwrap().was_cut_off());
+    }
+
+    #[test]
+    fn a_folder_has_the_same_id_for_all_its_processes_and_another_one_has_another() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = |folder: &tempfile::TempDir| KeyLocks::new(folder.path()).unwrap().folder_id().unwrap();
+        assert_eq!((id(&one), id(&one).len()), (id(&one), 32));
+        assert_ne!(id(&one), id(&two));
     }
 
     #[tokio::test]

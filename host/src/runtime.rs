@@ -13,9 +13,9 @@ use crate::engine::EngineError;
 use crate::environment::Environment;
 use crate::error::{Error, InvalidInput};
 use crate::instance::HeldInstance;
-use crate::lease::{self, LeaseKeeper};
+use crate::lease::{self, LeaseKeeper, Turn};
 use crate::leftovers;
-use crate::locks::KeyLocks;
+use crate::locks::{KeyLock, KeyLocks};
 use crate::manifest::{Manifest, PolicySource};
 use crate::policy::{Active, CompiledCache, Guards, Request, Response};
 use crate::snapshot::{Snapshot, folder_of};
@@ -30,7 +30,7 @@ const LEASE_WITHIN: Duration = Duration::from_secs(30);
 ///
 /// # Guarantees
 /// - Operations that change one cache run one after the other, also across processes that share the data
-///   folder; different caches run in parallel.
+///   folder, and on Kubernetes across machines; different caches run in parallel.
 /// - An operation that was begun runs to its end, also if the future that waits for it is dropped.
 /// - Nothing is remembered between operations: what is returned was observed.
 #[derive(Clone)]
@@ -376,6 +376,22 @@ impl Runtime {
             _ => None,
         };
         let Some(lock) = &mut lock else { return self.run_policy(active, request, scratch).await };
+        let turn = self.take_turn(&request, wall_time).await?;
+        let outcome = self.run_locked(active, request, scratch, lock).await;
+        if let Some(turn) = turn {
+            turn.give_back().await;
+        }
+        outcome
+    }
+
+    /// As `run`, when nothing else changes the cache.
+    async fn run_locked(
+        &self,
+        active: &Active,
+        request: Request,
+        scratch: Option<PathBuf>,
+        lock: &mut KeyLock,
+    ) -> Result<Response, Error> {
         if let (Request::Ensure(spec, _), true) = (&request, lock.was_cut_off()) {
             // An engine that was told to end still answers for a while, and would be adopted. Restarted,
             // it has the end behind it. What comes of that the operation itself will see.
@@ -394,6 +410,30 @@ impl Runtime {
             lock.ended();
         }
         outcome
+    }
+
+    /// Waits for other machines, which know nothing of this one's locks, where an operation may end a pod.
+    async fn take_turn(&self, request: &Request, within: Duration) -> Result<Option<Turn>, Error> {
+        let shared = &self.shared;
+        let (Environment::Kube(kube), Some(key)) = (&shared.environment, request.key()) else {
+            return Ok(None);
+        };
+        if request.kind() == OperationKind::Snapshot {
+            return Ok(None);
+        }
+        let folder = shared.locks.folder_id();
+        let folder = folder.map_err(|error| Error::Other { message: format!("{key}: its lock: {error}") })?;
+        let take = Turn::take(Arc::clone(&kube.cluster), &kube.owner.instance, &folder, key);
+        match tokio::time::timeout(within, take).await {
+            Ok(Ok(turn)) => Ok(Some(turn)),
+            Ok(Err(error @ EngineError::Unavailable { .. })) => {
+                Err(Error::Unavailable { message: format!("{key}: its turn: {error}") })
+            }
+            Ok(Err(error)) => Err(Error::Engine { message: format!("{key}: its turn: {error}") }),
+            Err(_) => Err(Error::Timeout {
+                what: format!("{key}: an operation of another machine on it is still under way"),
+            }),
+        }
     }
 
     /// As `run`, under whatever lock it takes.

@@ -261,7 +261,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// Write a Lease, new or in the place of what it said before.
     async fn write_lease(&self, lease: &Lease) -> Result<(), EngineError>;
 
-    /// Delete a Lease, if it still says that it was renewed at the time given.
+    /// Take a Lease: make it, or take the place of one that says to be held and renewed as `instead` does. If there is
+    /// another one it stays, and is returned. [`EngineError::Conflict`] if one came and went meanwhile.
+    async fn take_lease(&self, lease: &Lease, instead: Option<&Lease>) -> Result<Option<Lease>, EngineError>;
+
+    /// Delete a Lease, if it still says that it was renewed at the time given. [`EngineError::NotFound`] if it is gone
+    /// already, [`EngineError::Conflict`] if it says another time by now: then its holder, or another one, is at it.
     async fn delete_lease(&self, name: &str, renewed: SystemTime) -> Result<(), EngineError>;
 
     /// The bytes under `key` in the Secret `name`, made with `make` if there is no such Secret: whoever asks gets the

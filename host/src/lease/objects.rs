@@ -31,7 +31,7 @@ async fn read(cluster: &dyn Cluster, owner: &Owner) -> Result<Vec<(String, Lease
         .collect())
 }
 
-fn has_ended(lease: &Lease, now: SystemTime) -> bool {
+pub(super) fn has_ended(lease: &Lease, now: SystemTime) -> bool {
     // The API server gives its time in whole seconds, rounded down, here as there.
     let end = lease.renewed.checked_add(Duration::from_secs(u64::from(lease.seconds) + 1));
     end.is_some_and(|end| end < now)

@@ -103,6 +103,10 @@ impl<S: Cluster + ?Sized> Cluster for Tapped<S> {
         change!(self, "write_lease", &lease.name, write_lease(lease))
     }
 
+    async fn take_lease(&self, lease: &Lease, instead: Option<&Lease>) -> Result<Option<Lease>, EngineError> {
+        change!(self, "take_lease", &lease.name, take_lease(lease, instead))
+    }
+
     async fn delete_lease(&self, name: &str, renewed: SystemTime) -> Result<(), EngineError> {
         change!(self, "delete_lease", name, delete_lease(name, renewed))
     }

@@ -411,6 +411,11 @@ impl Cluster for Kube {
         records::write(&self.api::<coordination::Lease>(), lease).await
     }
 
+    async fn take_lease(&self, lease: &Lease, instead: Option<&Lease>) -> Result<Option<Lease>, EngineError> {
+        segment(&lease.name)?;
+        records::take(&self.api(), lease, instead).await
+    }
+
     async fn delete_lease(&self, name: &str, renewed: SystemTime) -> Result<(), EngineError> {
         records::delete(&self.api(), segment(name)?, renewed).await
     }

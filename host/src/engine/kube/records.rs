@@ -58,9 +58,8 @@ fn micro_time(name: &str, time: SystemTime) -> Result<MicroTime, EngineError> {
     micros.map(MicroTime).map_err(|error| failed(name, error.to_string()))
 }
 
-/// Applies the Lease: one request that makes it or takes its place, and the same however often it is sent.
-pub(super) async fn write(leases: &Api<coordination::Lease>, lease: &Lease) -> Result<(), EngineError> {
-    let wanted = coordination::Lease {
+fn object(lease: &Lease) -> Result<coordination::Lease, EngineError> {
+    Ok(coordination::Lease {
         metadata: metadata(&lease.name, &lease.labels, &lease.annotations),
         spec: Some(coordination::LeaseSpec {
             holder_identity: Some(lease.holder.clone()),
@@ -68,7 +67,56 @@ pub(super) async fn write(leases: &Api<coordination::Lease>, lease: &Lease) -> R
             renew_time: Some(micro_time(&lease.name, lease.renewed)?),
             ..coordination::LeaseSpec::default()
         }),
+    })
+}
+
+/// Whether both say the same of who holds it since when.
+fn alike(one: &Lease, other: &Lease) -> Result<bool, EngineError> {
+    let renewed = |lease: &Lease| micro_time(&lease.name, lease.renewed).map(|time| time.0);
+    Ok(one.holder == other.holder && renewed(one)? == renewed(other)?)
+}
+
+/// Makes the Lease, or takes the place of `instead`; otherwise the one that is there.
+pub(super) async fn take(
+    leases: &Api<coordination::Lease>,
+    lease: &Lease,
+    instead: Option<&Lease>,
+) -> Result<Option<Lease>, EngineError> {
+    let name = lease.name.as_str();
+    let look =
+        || async { found(again(|| leases.get(name)).await.map_err(|error| engine_error(name, error))) };
+    let mut wanted = object(lease)?;
+    let there = if instead.is_some() { look().await? } else { None };
+    // Either may be tried again although an earlier attempt did it: then what is there is our own.
+    let answer = if let (Some(there), Some(instead)) = (there, instead) {
+        // With it, nothing is changed that was changed since.
+        wanted.metadata.resource_version.clone_from(&there.metadata.resource_version);
+        let seen = observed(there)?;
+        if !alike(&seen, instead)? {
+            return Ok(Some(seen));
+        }
+        let (params, patch) = (PatchParams::default(), Patch::Merge(&wanted));
+        again(|| leases.patch(name, &params, &patch)).await
+    } else {
+        let params = PostParams::default();
+        again(|| leases.create(&params, &wanted)).await
     };
+    match answer.map_err(|error| engine_error(name, error)) {
+        Ok(_) => Ok(None),
+        Err(error @ (EngineError::Conflict { .. } | EngineError::NotFound { .. })) => match look().await? {
+            Some(there) => {
+                let seen = observed(there)?;
+                Ok(if alike(&seen, lease)? { None } else { Some(seen) })
+            }
+            None => Err(EngineError::Conflict { object: name.to_owned(), message: error.to_string() }),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Applies the Lease: one request that makes it or takes its place, and the same however often it is sent.
+pub(super) async fn write(leases: &Api<coordination::Lease>, lease: &Lease) -> Result<(), EngineError> {
+    let wanted = object(lease)?;
     let params = PatchParams::apply(MANAGER).force();
     let patch = Patch::Apply(&wanted);
     let answer = again(|| leases.patch(&lease.name, &params, &patch)).await;

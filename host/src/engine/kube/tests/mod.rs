@@ -8,6 +8,7 @@ mod create;
 mod delete;
 mod records;
 mod server;
+mod turns;
 mod wait;
 
 use std::collections::BTreeMap;

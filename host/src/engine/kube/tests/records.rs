@@ -61,6 +61,64 @@ async fn a_lease_is_deleted_only_as_it_was_seen() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_taken_by_one_only() {
+    const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
+    let (then, later) = ("2026-11-25T21:19:00.000000Z", "2026-11-25T21:19:20.000000Z");
+    let ours = Lease {
+        name: "l".to_owned(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        holder: "us".to_owned(),
+        seconds: 30,
+        renewed: at(later),
+    };
+    let of = |holder: &str, renewed: &str| {
+        let mut lease = lease(renewed);
+        lease["spec"]["holderIdentity"] = json!(holder);
+        lease
+    };
+    let look = |holder, renewed| Step::json(Method::GET, LEASE, 200, of(holder, renewed));
+    let create =
+        |code, answer| Step::json(Method::POST, LEASES, code, answer).body("/spec/holderIdentity", "us");
+    let replace = |code, answer| {
+        Step::json(Method::PATCH, LEASE, code, answer)
+            .body("/metadata/resourceVersion", "9")
+            .body("/spec/holderIdentity", "us")
+    };
+    let taken = || refusal(409, "AlreadyExists", "leases \"l\" already exists");
+    let reset = |method, path| Step::reset(method, path, io::ErrorKind::ConnectionReset);
+    let dead = Lease { holder: "dead".to_owned(), renewed: at(then), ..ours.clone() };
+    for (steps, instead, holder) in [
+        (vec![create(201, of("us", later))], None, None),
+        (vec![create(409, taken()), look("them", then)], None, Some("them")),
+        // The answer to the first attempt was lost.
+        (vec![reset(Method::POST, LEASES), create(409, taken()), look("us", later)], None, None),
+        (vec![look("dead", then), replace(200, of("us", later))], Some(&dead), None),
+        // It lives, or another one was first.
+        (vec![look("dead", later)], Some(&dead), Some("dead")),
+        (vec![look("dead", then), replace(409, taken()), look("them", later)], Some(&dead), Some("them")),
+        (
+            vec![
+                Step::json(Method::GET, LEASE, 404, refusal(404, "NotFound", "no")),
+                create(201, of("us", later)),
+            ],
+            Some(&dead),
+            None,
+        ),
+    ] {
+        let (kube, script) = cluster(steps);
+        let there = kube.take_lease(&ours, instead).await.unwrap();
+        script.done();
+        assert_eq!(there.as_ref().map(|there| there.holder.as_str()), holder);
+    }
+    let gone = Step::json(Method::GET, LEASE, 404, refusal(404, "NotFound", "no"));
+    let (kube, script) = cluster([create(409, taken()), gone]);
+    let error = kube.take_lease(&ours, None).await.unwrap_err();
+    script.done();
+    assert!(matches!(error, EngineError::Conflict { .. }), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn leases_are_listed_by_their_labels() {
     const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
     let items = list(&[lease("2026-11-25T21:19:00Z")]);

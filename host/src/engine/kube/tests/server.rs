@@ -142,6 +142,11 @@ impl Script {
         }
     }
 
+    /// What has to come next.
+    pub(super) fn expect(&self, steps: impl IntoIterator<Item = Step>) {
+        self.steps.lock().extend(steps);
+    }
+
     /// That all came, and nothing else.
     #[track_caller]
     pub(super) fn done(&self) {
