@@ -9,7 +9,7 @@ mod kube_namespaces;
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use elasticache_host::engine::kube::PERMISSIONS;
 use elasticache_host::{Error, Grants};
@@ -23,15 +23,14 @@ use serde_json::json;
 use kube_namespaces::{Login, OWNER_SECRET, World, key, redis_of, run};
 use support::Ran;
 
-/// What is certain is told before the operation's own time is up, on a slow machine, too.
-const SOON: Duration = Duration::from_secs(110);
 const NOTHING: [&str; 0] = [];
 
-/// That a command failed in time, with this code, and said all this.
-fn failed(begun: Instant, ran: &Ran, exit: i32, words: &[&str]) {
-    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
-    let (_, message) = ran.error();
+/// That a command failed with this code, and said all this: because it was refused, not because its time was up, which
+/// it would have waited for otherwise.
+fn failed(ran: &Ran, exit: i32, words: &[&str]) {
+    let (kind, message) = ran.error();
     assert_eq!(ran.code(), exit, "{message}");
+    assert_ne!(kind, "timeout", "{message}");
     for words in words {
         assert!(message.contains(words), "{words:?} is not in: {message}");
     }
@@ -68,9 +67,8 @@ async fn a_credential_that_is_not_accepted_is_refused_in_the_api_server_s_words(
     let token = "no-such-token-0123456789";
     let login = world.login("unknown", &Login::admin(), None, Some(token));
     for args in [["up", "a"].as_slice(), &["ls"], &["down", "a"]] {
-        let begun = Instant::now();
         let ran = world.cli(&login, true, args);
-        failed(begun, &ran, 1, &["Unauthorized", "not accepted"]);
+        failed(&ran, 1, &["Unauthorized", "not accepted"]);
         assert!(!ran.stderr.contains(token), "{ran:?}");
     }
     assert_eq!(world.objects().await, NOTHING);
@@ -79,9 +77,8 @@ async fn a_credential_that_is_not_accepted_is_refused_in_the_api_server_s_words(
 #[tokio::test(flavor = "multi_thread")]
 async fn who_may_do_nothing_is_told_so_at_the_start() {
     let world = World::new("forbidden").await;
-    let begun = Instant::now();
     let ran = world.cli(&Login::restricted(), true, &["up", "a"]);
-    failed(begun, &ran, 1, &["forbidden", "cachehost-test", "cannot list resource \"pods\"", "bind a Role"]);
+    failed(&ran, 1, &["forbidden", "cachehost-test", "cannot list resource \"pods\"", "bind a Role"]);
     assert_eq!(world.objects().await, NOTHING);
 }
 
@@ -97,27 +94,50 @@ async fn one_verb_that_is_missing_is_named_and_nothing_is_left() {
         ("persistentvolumeclaims", "get"),
     ] {
         world.allow(all_but(resource, verb)).await;
-        let begun = Instant::now();
         let ran = world.cli(&login, true, &["up", "a"]);
         let words = format!("cannot {verb} resource \"{resource}\"");
-        failed(begun, &ran, 1, &["forbidden", &words]);
+        failed(&ran, 1, &["forbidden", &words]);
         assert_eq!(world.objects().await, NOTHING, "without {verb} {resource}");
     }
     // Without a way to ask what runs in a pod, nothing can be said of it.
     world.allow(all_but("pods/portforward", "get")).await;
-    let begun = Instant::now();
-    let mut command = world.command(&login, true);
-    let ran = run(command.args(["--json", "--timeout", "15", "up", "a"]));
-    failed(begun, &ran, 1, &[]);
+    let ran = world.cli(&login, true, &["up", "a"]);
+    failed(&ran, 1, &["forbidden", "resource \"pods/portforward\""]);
     assert_eq!(world.objects().await, NOTHING);
     // What cannot be ended stays as it is.
     world.allow(all_but("pods", "delete")).await;
     let cache = world.done(&login, false, &["up", "b"]);
     let before = world.life(cache["handle"].as_str().unwrap()).await;
-    let begun = Instant::now();
-    failed(begun, &world.cli(&login, false, &["down", "b"]), 1, &["cannot delete resource \"pods\""]);
+    failed(&world.cli(&login, false, &["down", "b"]), 1, &["cannot delete resource \"pods\""]);
     assert_eq!(world.life(cache["handle"].as_str().unwrap()).await, before);
     assert_eq!(world.done(&login, false, &["describe", "b"])["state"], "available");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_verb_for_programs_or_for_a_renewal_that_is_said_and_what_is_there_stays() {
+    let world = World::new("verbs").await;
+    let login = Login::restricted();
+    world.allow(all_but("", "")).await;
+    let file = world.folder("out").join("s.rdb");
+    let file = file.to_str().unwrap();
+    let cache = world.done(&login, false, &["up", "a"]);
+    world.done(&login, false, &["snapshot", "a", file]);
+    let before = world.life(cache["handle"].as_str().unwrap()).await;
+
+    world.allow(all_but("pods/exec", "get")).await;
+    let words = ["forbidden", "resource \"pods/exec\""];
+    failed(&world.cli(&login, false, &["exec", "a", "--", "PING"]), 1, &words);
+    failed(&world.cli(&login, false, &["snapshot", "a", file]), 1, &words);
+    failed(&world.cli(&login, false, &["up", "b", "--from", file]), 1, &words);
+
+    world.allow(all_but("leases", "patch")).await;
+    let builder = world.builder(&world.instance, "data", false).kube(world.options(&login, false));
+    let leased = builder.lease(Duration::from_secs(60)).build().await.unwrap();
+    let error = leased.ensure(redis_of(&key("c"))).await.unwrap_err().to_string();
+    assert!(error.contains("cannot patch resource \"leases\""), "{error}");
+
+    assert_eq!(world.objects().await.len(), 1, "{:?}", world.objects().await);
+    assert_eq!(world.life(cache["handle"].as_str().unwrap()).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,31 +145,26 @@ async fn a_cluster_that_cannot_be_used_is_told_before_anything_is_tried() {
     let world = World::new("start").await;
     let admin = Login::admin();
     // A namespace that is not there.
-    let begun = Instant::now();
     let ran = run(world.command_in("no-such-namespace", &admin, true).args(["--json", "up", "a"]));
-    failed(begun, &ran, 1, &["namespaces \"no-such-namespace\" not found", "create the namespace"]);
+    failed(&ran, 1, &["namespaces \"no-such-namespace\" not found", "create the namespace"]);
     // A context that is not there; those that are there are named.
     let other = Login { context: "no-such-context".to_owned(), ..admin.clone() };
-    let begun = Instant::now();
-    failed(begun, &world.cli(&other, true, &["ls"]), 1, &["\"no-such-context\"", &admin.context]);
+    failed(&world.cli(&other, true, &["ls"]), 1, &["\"no-such-context\"", &admin.context]);
     // A file that is not there.
     let other = Login { kubeconfig: world.folder("none").join("kubeconfig"), ..admin.clone() };
-    let begun = Instant::now();
-    failed(begun, &world.cli(&other, true, &["ls"]), 1, &["kubeconfig"]);
+    failed(&world.cli(&other, true, &["ls"]), 1, &["kubeconfig"]);
     // Nobody listens.
     let port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
     };
     let login = world.login("nobody", &admin, Some(&format!("https://127.0.0.1:{port}")), None);
-    let begun = Instant::now();
-    failed(begun, &world.cli(&login, true, &["up", "a"]), 3, &["127.0.0.1", "refused"]);
+    failed(&world.cli(&login, true, &["up", "a"]), 3, &["127.0.0.1", "refused"]);
     // Somebody listens and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", silent.local_addr().unwrap());
     let login = world.login("silent", &admin, Some(&url), None);
-    let begun = Instant::now();
-    failed(begun, &world.cli(&login, true, &["up", "a"]), 3, &["127.0.0.1"]);
+    failed(&world.cli(&login, true, &["up", "a"]), 3, &["127.0.0.1"]);
     assert_eq!(world.objects().await, NOTHING);
 }
 
@@ -158,15 +173,17 @@ async fn a_quota_that_refuses_is_told_in_its_words_and_nothing_is_left() {
     for what in ["pods", "persistentvolumeclaims"] {
         let world = World::new("quota").await;
         quota(&world, what).await;
-        let begun = Instant::now();
         let ran = world.cli(&Login::admin(), true, &["up", "a"]);
-        failed(begun, &ran, 1, &["exceeded quota: none-left", what]);
+        failed(&ran, 1, &["exceeded quota: none-left", what]);
         assert_eq!(world.objects().await, NOTHING);
         // What is there is still looked after.
         assert_eq!(world.done(&Login::admin(), true, &["ls"]), json!([]));
     }
 }
 
+/// That it is told at once shows in what is told: the kubelet's words, and no deadline that passed. How long the whole
+/// takes is up to the kubelet: the operation ends when its pod has gone, and a pod none of whose containers ever began
+/// is let go when the kubelet collects its garbage, every minute as it is shipped.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_had_is_told_in_the_kubelet_s_words_at_once() {
     let world = World::new("image").await;
@@ -175,12 +192,11 @@ async fn an_image_that_cannot_be_had_is_told_in_the_kubelet_s_words_at_once() {
     for claims in [true, false] {
         let builder = world.builder(&world.instance, "data", claims).grants(grants.clone());
         let runtime = builder.setting("image.redis", image).build().await.unwrap();
-        let begun = Instant::now();
         let error = runtime.ensure(redis_of(&key("a"))).await.unwrap_err();
-        assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
         let words = error.to_string();
         assert!(matches!(error, Error::Engine { .. }), "{error:?}");
         assert!(words.contains("ErrImagePull") || words.contains("ImagePullBackOff"), "{words}");
+        assert!(words.contains(image), "{words}");
         assert_eq!(world.objects().await, NOTHING);
     }
 }
@@ -190,9 +206,12 @@ async fn a_node_that_is_nowhere_is_told_in_the_scheduler_s_words() {
     let world = World::new("node").await;
     let tag = "fakecloud-k8s/node-selector=disk=no-such-disk";
     for claims in [true, false] {
-        let begun = Instant::now();
         let ran = world.cli(&Login::admin(), claims, &["up", "a", "--tag", tag]);
-        failed(begun, &ran, 1, &["Unschedulable", "nodes are available", "nodes are available"]);
+        // How the scheduler goes on differs from version to version, and with what it looked at first.
+        failed(&ran, 1, &["Unschedulable"]);
+        let (_, message) = ran.error();
+        let words = ["nodes are available", "node affinity", "node selector"];
+        assert!(words.iter().any(|words| message.contains(words)), "{message}");
         assert_eq!(world.objects().await, NOTHING);
     }
 }
@@ -208,9 +227,8 @@ async fn variables_that_cannot_be_used_fail_the_start_and_tags_that_cannot_be_us
         ("FAKECLOUD_K8S_ANNOTATIONS", "a b=c"),
         ("FAKECLOUD_K8S_PULL_SECRET", "Not A Name"),
     ] {
-        let begun = Instant::now();
         let ran = run(world.command(&login, true).env(variable, value).args(["--json", "ls"]));
-        failed(begun, &ran, 2, &[variable]);
+        failed(&ran, 2, &[variable]);
     }
     assert_eq!(world.objects().await, NOTHING);
 
