@@ -251,10 +251,10 @@ fn docker(ground: &Ground) -> Result<()> {
 
 fn kube(ground: &Ground) -> Result<()> {
     // Most of the time passes while pods go, which takes little of the machine.
-    integration(ground, files::Kind::Kube, &["--", "--test-threads", "4"])
+    integration(ground, files::Kind::Kube, &["--", "--test-threads", "6"])
 }
 
-/// One at a time: what is restarted is everybody's.
+/// Their programs run one after the other, as cargo has it. The one that restarts what is everybody's has one test.
 fn kube_own(ground: &Ground) -> Result<()> {
     if let Some(named) = ground.named {
         anyhow::bail!(
@@ -262,17 +262,24 @@ fn kube_own(ground: &Ground) -> Result<()> {
             named.context
         );
     }
-    integration(ground, files::Kind::OwnKube, &["--", "--test-threads", "1"])
+    integration(ground, files::Kind::OwnKube, &["--", "--test-threads", "4"])
 }
+
+/// Scenarios at once: most of the time of each passes while pods come and go. A node has room for 110 pods.
+const AT_ONCE: &str = "16";
 
 /// Each policy with its data on claims or in its pods, whichever it is made for; the default one both ways.
 fn conformance_kube(ground: &Ground) -> Result<()> {
     let class =
         std::env::var("KUBE_TEST_STORAGE_CLASS").unwrap_or_else(|_| cluster::STORAGE_CLASS.to_owned());
-    conformance(ground, &["--backend", "kube", "--at-once", "8", "--storage-class", &class], POLICIES[0])?;
+    conformance(
+        ground,
+        &["--backend", "kube", "--at-once", AT_ONCE, "--storage-class", &class],
+        POLICIES[0],
+    )?;
     POLICIES
         .iter()
-        .try_for_each(|policy| conformance(ground, &["--backend", "kube", "--at-once", "8"], policy))
+        .try_for_each(|policy| conformance(ground, &["--backend", "kube", "--at-once", AT_ONCE], policy))
 }
 
 fn conformance_sim(ground: &Ground) -> Result<()> {
