@@ -1,6 +1,7 @@
 //! The report as files: whole, bound to nothing but what it reports, and read by whoever reads such files.
 //!
 //! Clauses: CERT-1.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod report_support;
 

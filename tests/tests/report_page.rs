@@ -1,6 +1,7 @@
 //! The report's page in a real browser: what a reader sees and does there.
 //!
 //! Clauses: CERT-2.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod report_support;
 

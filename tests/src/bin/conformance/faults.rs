@@ -94,7 +94,7 @@ impl Tally {
         let count = self.traces.lock().add(&name(schedule), &hash);
         let mut violation = trial.violation.as_ref().map(ToString::to_string);
         // The same schedule is the same run, or nothing that is said of it could be replayed.
-        if count % AGAIN == 0
+        if count.is_multiple_of(AGAIN)
             && let Ok(again) = attempt(subject, schedule)
             && trace::hash(&again.calls) != hash
         {
