@@ -37,6 +37,7 @@ files![
     "ids-that-look-alike-share-no-data",
     "ids-that-look-alike-share-nothing",
     "nothing-survives-a-stop",
+    "operations-at-once-leave-one-cache",
     "operations-at-once-lose-nothing",
     "removal-by-others-keeps-the-data",
     "stop-all-ends-every-cache",
