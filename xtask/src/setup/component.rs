@@ -101,6 +101,9 @@ fn install(context: &Context, place: &Path) -> Result<()> {
     command
         .args(["install", "cargo-component", "--locked", "--version", VERSION, "--root"])
         .arg(aside.path())
+        // It turns small modules into components in no time either way; optimising it is what takes minutes.
+        .arg("--debug")
+        .env("CARGO_PROFILE_DEV_DEBUG", "0")
         // Its dependencies are no part of this workspace's build, and nobody builds them twice.
         .env("CARGO_TARGET_DIR", aside.path().join("target"))
         .env_remove("RUSTFLAGS");
