@@ -40,6 +40,9 @@ const PUBLISH_ADDRESS: &str = "FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS";
 const OWNER_SECRET: &str = "fakecloud-elasticache-owner";
 #[cfg(feature = "kube")]
 const OWNER_KEY: &str = "owner.key";
+/// For an answer about it: as long as its supplier asks again.
+#[cfg(feature = "kube")]
+const OWNER_WITHIN: Duration = Duration::from_secs(30);
 /// The instance, unless told otherwise.
 const INSTANCE: &str = "cachehost";
 /// Longest name of an instance, in bytes.
@@ -588,7 +591,12 @@ async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<G
 #[cfg(feature = "kube")]
 async fn kube_parts(GivenCluster { cluster, probes, storage }: GivenCluster) -> Result<Parts, Error> {
     let scheduling = Scheduling::from_variables(|name| std::env::var(name).ok())?;
-    let bytes = cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &new_secret()).await.map_err(of_cluster)?;
+    let fresh = new_secret();
+    let asked = tokio::time::timeout(OWNER_WITHIN, cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &fresh));
+    let bytes = asked.await.map_err(|_| Error::Timeout {
+        what: format!("secret {OWNER_SECRET}: the cluster did not answer within {OWNER_WITHIN:?}"),
+    })?;
+    let bytes = bytes.map_err(of_cluster)?;
     let secret = Secret::of_bytes(&bytes).ok_or_else(|| Error::Engine {
         message: format!(
             "secret {OWNER_SECRET} holds no key of this runtime's under {OWNER_KEY}; restore it, or delete it if \

@@ -209,7 +209,9 @@ async fn wait_until_answering(
     // The cluster tells when its server ends; nobody tells when it begins to answer.
     let over = environment.cluster.wait_for_pod(&pod.id, PodGoal::Ended);
     let asking = ask_until_ready(environment, &at, check, limit);
+    // Which of the two comes first is not left to chance: the same operation makes the same calls.
     tokio::select! {
+        biased;
         asked = asking => match asked {
             Ok(()) => Ok(endpoint),
             Err(Unready::Late(seen)) => Err(wit::Error::Timeout(format!(

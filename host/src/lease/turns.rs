@@ -121,7 +121,9 @@ async fn keep(cluster: Arc<dyn Cluster>, mut lease: Lease, mut over: oneshot::Re
     let mut ticks = tokio::time::interval(RENEWED);
     ticks.tick().await;
     loop {
+        // Where both are due, none is renewed that is about to be given back.
         tokio::select! {
+            biased;
             _ = &mut over => return lease.renewed,
             _ = ticks.tick() => {}
         }
