@@ -296,7 +296,7 @@ impl Run {
         let written = self.state.lock().await.written.get(of).copied().context("nothing was written")?;
         self.expect_size(cache, written).await?;
         let endpoint = self.known(cache).await?.endpoint.context("it has no endpoint")?;
-        if self.setting.world.runs_scripts() {
+        if self.setting.world.is_real() {
             let args = ["EVAL", COUNT_KEPT, "0", &written.to_string(), &value_prefix(of)].map(str::to_owned);
             let kept = self.setting.world.ask(&endpoint, &args).await?;
             ensure!(kept == Reply::Integer(written.into()), "of {written} keys {kept:?} have their values");

@@ -4,7 +4,6 @@ mod containers;
 mod pods;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -22,10 +21,22 @@ const INSTANCE: &str = "fakecloud-instance";
 #[derive(Clone)]
 pub struct World(Kind);
 
+/// Which world is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// A Docker.
+    Docker,
+    /// A namespace of a cluster.
+    Kube {
+        /// Whether data lies on claims, or goes with its pod.
+        claims: bool,
+    },
+}
+
 #[derive(Clone)]
 enum Kind {
     Containers(Containers),
-    Pods(Arc<Pods>),
+    Pods(Pods),
 }
 
 /// A port in foreign hands, until it is dropped.
@@ -34,26 +45,42 @@ pub struct Occupied {
     _listener: Option<std::net::TcpListener>,
 }
 
+impl Place {
+    /// What a policy would call it.
+    pub fn backend(self) -> &'static str {
+        match self {
+            Place::Docker => "docker",
+            Place::Kube { .. } => "kube",
+        }
+    }
+}
+
 impl World {
-    /// A simulated Docker, new and empty.
-    pub fn sim() -> Self {
-        Self(Kind::Containers(Containers::sim()))
+    /// A simulated one, new and empty.
+    pub fn sim(place: Place) -> Self {
+        Self(match place {
+            Place::Docker => Kind::Containers(Containers::sim()),
+            Place::Kube { claims } => Kind::Pods(Pods::sim(claims)),
+        })
     }
 
     /// The same, where the host's calls pass a tap, and what stands there does not belong to any scenario.
     ///
     /// # Errors
     /// If the bystanders cannot be made.
-    pub fn sim_behind(tap: &Tap) -> Result<Self> {
-        Ok(Self(Kind::Containers(Containers::sim_behind(tap)?)))
+    pub fn sim_behind(place: Place, tap: &Tap) -> Result<Self> {
+        Ok(Self(match place {
+            Place::Docker => Kind::Containers(Containers::sim_behind(tap)?),
+            Place::Kube { claims } => Kind::Pods(Pods::sim_behind(claims, tap)?),
+        }))
     }
 
     /// The same, where the host's calls pass a tap.
     pub fn behind(&self, tap: &Tap) -> Self {
-        match &self.0 {
-            Kind::Containers(containers) => Self(Kind::Containers(containers.behind(tap))),
-            Kind::Pods(_) => self.clone(),
-        }
+        Self(match &self.0 {
+            Kind::Containers(containers) => Kind::Containers(containers.behind(tap)),
+            Kind::Pods(pods) => Kind::Pods(pods.behind(tap)),
+        })
     }
 
     /// Everything that is there, a line each, for comparing what was with what is.
@@ -63,7 +90,7 @@ impl World {
     pub async fn everything(&self) -> Result<Vec<String>> {
         match &self.0 {
             Kind::Containers(containers) => containers.everything().await,
-            Kind::Pods(_) => bail!("a cluster has more than can be listed"),
+            Kind::Pods(pods) => pods.everything().await,
         }
     }
 
@@ -74,7 +101,7 @@ impl World {
     pub fn advance(&self, by: Duration) -> Result<()> {
         match &self.0 {
             Kind::Containers(containers) => containers.advance(by),
-            Kind::Pods(_) => bail!("a real cluster's clock cannot be moved"),
+            Kind::Pods(pods) => pods.advance(by),
         }
     }
 
@@ -92,30 +119,47 @@ impl World {
     /// # Errors
     /// If the cluster cannot be used.
     pub async fn kube(kubeconfig: &Path, context: &str, storage_class: Option<&str>) -> Result<Self> {
-        Ok(Self(Kind::Pods(Arc::new(Pods::new(kubeconfig, context, storage_class).await?))))
+        Ok(Self(Kind::Pods(Pods::new(kubeconfig, context, storage_class).await?)))
+    }
+
+    /// What a simulation of it is a simulation of.
+    fn place(&self) -> Place {
+        match &self.0 {
+            Kind::Containers(_) => Place::Docker,
+            Kind::Pods(pods) => Place::Kube { claims: pods.has_claims() },
+        }
     }
 
     /// `docker` or `kube`: what a policy would call this.
     pub fn backend(&self) -> &'static str {
-        match &self.0 {
-            Kind::Containers(_) => "docker",
-            Kind::Pods(_) => "kube",
-        }
+        self.place().backend()
     }
 
     /// What stands for it in a simulation, new and empty; `None` if it is one.
     pub fn simulated(&self) -> Option<Self> {
+        self.is_real().then(|| Self::sim(self.place()))
+    }
+
+    /// A cache whose engine ended with its node, and that nothing but an operation brings up again; while there is one.
+    pub fn fallen(&self) -> Option<String> {
         match &self.0 {
-            Kind::Containers(containers) if containers.are_real() => Some(Self::sim()),
-            Kind::Containers(_) | Kind::Pods(_) => None,
+            Kind::Containers(_) => None,
+            Kind::Pods(pods) => pods.fallen(),
+        }
+    }
+
+    /// It was brought up again.
+    pub fn risen(&self, cache: &str) {
+        if let Kind::Pods(pods) = &self.0 {
+            pods.risen(cache);
         }
     }
 
     /// Whether its engines are real ones, which run scripts.
-    pub fn runs_scripts(&self) -> bool {
+    pub fn is_real(&self) -> bool {
         match &self.0 {
             Kind::Containers(containers) => containers.are_real(),
-            Kind::Pods(_) => true,
+            Kind::Pods(pods) => pods.are_real(),
         }
     }
 

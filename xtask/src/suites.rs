@@ -282,8 +282,23 @@ fn conformance_kube(ground: &Ground) -> Result<()> {
         .try_for_each(|policy| conformance(ground, &["--backend", "kube", "--at-once", AT_ONCE], policy))
 }
 
+/// The simulated worlds: Docker, and Kubernetes with its data in pods and on claims.
+const SIMULATED: [&[&str]; 3] = [
+    &["--backend", "sim"],
+    &["--backend", "sim", "--profile", "kube"],
+    &["--backend", "sim", "--profile", "kube", "--storage-class", "simulated"],
+];
+
+/// Which of them a policy is for: only the default one keeps data on claims.
+fn simulated(policy: &str) -> impl Iterator<Item = &'static [&'static str]> {
+    let worlds = if policy == POLICIES[0] { SIMULATED.len() } else { SIMULATED.len() - 1 };
+    SIMULATED.into_iter().take(worlds)
+}
+
 fn conformance_sim(ground: &Ground) -> Result<()> {
-    POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "sim"], policy))?;
+    for policy in POLICIES {
+        simulated(policy).try_for_each(|world| conformance(ground, world, policy))?;
+    }
     // README promises that the policy which it shows conforms, in the environment that holds where none is named.
     let component = ground.context.test_policies().join(format!("{EXAMPLE}.wasm"));
     judge(ground, &["--backend", "sim"], EXAMPLE, "--policy", &component)
@@ -296,11 +311,13 @@ fn faults(ground: &Ground) -> Result<()> {
     let program = build::for_tests(context, "conformance")?;
     for policy in POLICIES {
         let environment = context.policies(Profile::Debug).join(format!("{policy}.toml"));
-        for faults in [&["single"][..], &["random", "--schedules", "500"]] {
-            report::heading(&format!("{policy}: faults, {}", faults[0]));
-            let mut command = process::command(&program);
-            command.args(["--backend", "sim", "--faults"]).args(faults).arg("--env").arg(&environment);
-            process::run(command.current_dir(&context.root))?;
+        for world in simulated(policy) {
+            for faults in [&["single"][..], &["random", "--schedules", "500"]] {
+                report::heading(&format!("{policy} on {}: faults, {}", world[1..].join(" "), faults[0]));
+                let mut command = process::command(&program);
+                command.args(world).arg("--faults").args(faults).arg("--env").arg(&environment);
+                process::run(command.current_dir(&context.root))?;
+            }
         }
     }
     Ok(())

@@ -36,6 +36,7 @@ struct Progress {
     calls: Option<usize>,
 }
 
+#[derive(PartialEq, Eq)]
 enum End {
     Finished,
     Crashed,
@@ -52,7 +53,7 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
     }
     let data = tempfile::tempdir_in(quick_folder()).context("making a data folder")?;
     std::fs::write(data.path().join("owner.key"), SECRET)?;
-    let world = World::sim_behind(&tap)?;
+    let world = World::sim_behind(subject.place, &tap)?;
     let run = Run::new(Setting {
         world: world.clone(),
         environment: subject.environment.clone(),
@@ -120,6 +121,9 @@ impl Course<'_> {
         while let Some(step) = self.schedule.scenario.steps.get(progress.next) {
             let mut again = progress.crashed;
             loop {
+                if self.bring_up_fallen(step, progress.next).await? == End::Crashed {
+                    return Ok(End::Crashed);
+                }
                 let met = self.tap.met().len();
                 let asked = if again { relaxed(step, progress.crashed) } else { step.clone() };
                 let outcome = tokio::select! {
@@ -166,6 +170,23 @@ impl Course<'_> {
         progress.calls = Some(self.tap.count());
         self.tap.disarm();
         self.finish(before).await
+    }
+
+    /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
+    async fn bring_up_fallen(&self, before: &Step, at: usize) -> Result<End, Violation> {
+        while let Some(cache) = self.world.fallen() {
+            let (up, met) = (Step::up(&cache), self.tap.met().len());
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.run.step(&up, true) => outcome,
+                () = self.tap.crashed() => return Ok(End::Crashed),
+            };
+            match outcome {
+                Ok(()) => self.world.risen(&cache),
+                Err(error) => self.judge(&error, before, at, self.tap.met().len() > met)?,
+            }
+        }
+        Ok(End::Finished)
     }
 
     /// Whether a step may have ended so.

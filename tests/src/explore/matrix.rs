@@ -72,7 +72,7 @@ pub fn explore(
     }
     let mut plain = Vec::new();
     for scenario in scenarios {
-        let engines = plan(scenario, Some(&subject.description), "docker").unwrap_or_default();
+        let engines = plan(scenario, Some(&subject.description), subject.place.backend()).unwrap_or_default();
         plain.extend(engines.into_iter().map(|engine| without_fault(scenario, engine)));
     }
     let singles = Mutex::new(Vec::new());

@@ -5,26 +5,27 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use elasticache_host::{Description, Manifest, Runtime};
 
-use crate::world::World;
+use crate::world::{Place, World};
 
 /// A policy in its environment, loaded once for all runs.
 pub struct Subject {
     pub(super) environment: Manifest,
     pub(super) loaded: Runtime,
+    pub(super) place: Place,
     /// What it says of itself.
     pub description: Description,
 }
 
 impl Subject {
-    /// Loads the policy; compiled code is kept in `cache`.
+    /// Loads the policy for a world of that kind; compiled code is kept in `cache`.
     ///
     /// # Errors
     /// If the file is no policy, or does not describe itself.
-    pub async fn load(environment: &Manifest, cache: &Path) -> Result<Self> {
+    pub async fn load(environment: &Manifest, place: Place, cache: &Path) -> Result<Self> {
         let builder = Runtime::builder().environment(environment.clone()).data_dir(cache).cache_dir(cache);
-        let loaded = World::sim().equip(builder)?.build().await?;
+        let loaded = World::sim(place).equip(builder)?.build().await?;
         let description = loaded.describe().await.context("the policy does not describe itself")?;
-        Ok(Self { environment: environment.clone(), loaded, description })
+        Ok(Self { environment: environment.clone(), loaded, place, description })
     }
 
     /// Whether it promises this.

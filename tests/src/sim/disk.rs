@@ -12,6 +12,7 @@ pub(super) type Files = BTreeMap<String, Vec<u8>>;
 pub(super) struct Trouble {
     pub(super) hang_ready: bool,
     pub(super) saving: bool,
+    pub(super) loading: bool,
     pub(super) save_error: Option<String>,
     pub(super) write_error: bool,
 }

@@ -46,6 +46,15 @@ impl Value {
     }
 }
 
+/// Whom a replica follows, as `REPLICAOF` named it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Primary {
+    pub(super) address: String,
+    pub(super) port: u16,
+    /// Whether it is heard from. Only a world with more than one server can tell.
+    pub(super) is_up: bool,
+}
+
 /// A process.
 pub(super) struct Server {
     pub(super) engine: Engine,
@@ -53,6 +62,8 @@ pub(super) struct Server {
     pub(super) port: u16,
     options: Options,
     pub(super) keys: Keys,
+    /// None of a server that takes writes itself.
+    pub(super) primary: Option<Primary>,
     aof: Option<Aof>,
     last_bgsave_ok: bool,
 }
@@ -66,8 +77,8 @@ impl Server {
         log: &mut Vec<String>,
     ) -> Result<Self, String> {
         let options = Options::parse(engine, args)?;
-        let (keys, aof, port) = (Keys::new(), None, options.port);
-        let mut server = Server { engine, port, options, keys, aof, last_bgsave_ok: true };
+        let (keys, primary, aof, port) = (Keys::new(), None, None, options.port);
+        let mut server = Server { engine, port, options, keys, primary, aof, last_bgsave_ok: true };
         if engine != Engine::Memcached {
             server.load(disk, log).map_err(|why| format!("Fatal error loading the DB: {why}. Exiting."))?;
             log.push("Ready to accept connections tcp".into());
@@ -111,6 +122,12 @@ impl Server {
         };
         let upper = String::from_utf8_lossy(name).to_ascii_uppercase();
         let writes = matches!(upper.as_str(), "SET" | "MSET" | "DEL" | "FLUSHALL");
+        if disk.trouble.loading && !matches!(upper.as_str(), "INFO" | "CONFIG") {
+            return Value::error("LOADING Redis is loading the dataset in memory");
+        }
+        if writes && self.primary.is_some() {
+            return Value::error("READONLY You can't write against a read only replica.");
+        }
         // Redis refuses PING too, so that whatever watches it notices.
         if (writes || upper == "PING")
             && let Some(refusal) = self.refusal(disk)
@@ -142,9 +159,10 @@ impl Server {
             }
             ("INFO", sections) => Value::Bulk(self.info(disk, sections).into_bytes()),
             ("CONFIG", [verb, rest @ ..]) => self.config(disk, verb, rest),
+            ("REPLICAOF", [host, port]) => self.follow(host, port),
             ("SET", [_, _, _, ..]) => Value::error("ERR syntax error"),
             _ if writes => self.write(disk, &upper, args),
-            ("PING" | "GET" | "EXISTS" | "DBSIZE" | "SAVE" | "BGREWRITEAOF" | "CONFIG", _) => {
+            ("PING" | "GET" | "EXISTS" | "DBSIZE" | "SAVE" | "BGREWRITEAOF" | "CONFIG" | "REPLICAOF", _) => {
                 wrong_number(&upper)
             }
             _ => {
@@ -173,6 +191,17 @@ impl Server {
         if upper == "DEL" { Value::count(touched) } else { Value::ok() }
     }
 
+    fn follow(&mut self, host: &[u8], port: &[u8]) -> Value {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if host.eq_ignore_ascii_case(b"no") && port.eq_ignore_ascii_case(b"one") {
+            self.primary = None;
+            return Value::ok();
+        }
+        let Ok(port) = text(port).parse() else { return Value::error("ERR Invalid master port") };
+        self.primary = Some(Primary { address: text(host), port, is_up: false });
+        Value::ok()
+    }
+
     /// Why writes are refused, if they are: redis with nothing to write to the disk goes on.
     fn refusal(&self, disk: &Disk<'_>) -> Option<&'static str> {
         if !disk.trouble.write_error {
@@ -192,7 +221,9 @@ impl Server {
         if let Some(error) = &disk.trouble.save_error {
             return Err(error.clone());
         }
-        if disk.trouble.write_error {
+        // The file gets its name at the end, which it cannot where a folder has that name.
+        let is_folder = disk.stat(&self.dump_path()).is_some_and(|there| there.directory);
+        if disk.trouble.write_error || is_folder {
             return Err("ERR".into());
         }
         disk.write(&self.dump_path(), rdb::write(self.aux(), &self.keys));
@@ -267,14 +298,26 @@ impl Server {
             let status = |ok: bool| if ok { "ok" } else { "err" };
             let aof = self.options.appendonly;
             out.push(format!(
-                "# Persistence\r\nloading:0\r\nrdb_bgsave_in_progress:{}\r\nrdb_last_bgsave_status:{}\r\n\
+                "# Persistence\r\nloading:{}\r\nrdb_bgsave_in_progress:{}\r\nrdb_last_bgsave_status:{}\r\n\
                  aof_enabled:{}\r\naof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n\
                  aof_last_bgrewrite_status:ok\r\naof_last_write_status:{}\r\n",
+                u8::from(disk.trouble.loading),
                 u8::from(disk.trouble.saving),
                 status(self.last_bgsave_ok),
                 u8::from(aof),
                 status(!(aof && disk.trouble.write_error)),
             ));
+        }
+        if wanted("replication") {
+            let role = match &self.primary {
+                None => "role:master\r\n".to_owned(),
+                Some(Primary { address, port, is_up }) => format!(
+                    "role:slave\r\nmaster_host:{address}\r\nmaster_port:{port}\r\n\
+                     master_link_status:{}\r\nmaster_sync_in_progress:0\r\n",
+                    if *is_up { "up" } else { "down" }
+                ),
+            };
+            out.push(format!("# Replication\r\n{role}master_failover_state:no-failover\r\n"));
         }
         if wanted("keyspace") {
             let count = self.keys.len();

@@ -1,65 +1,138 @@
-//! Scenarios on Kubernetes.
+//! Scenarios on Kubernetes, or on the simulated one.
 
-use std::collections::BTreeMap;
+mod namespace;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use elasticache_host::engine::cluster::{Cluster, Pod, PodData, PodGoal, PodSpec};
-use elasticache_host::engine::kube::{Kube, KubeOptions};
+use elasticache_host::engine::cluster::{Cluster, Pod, PodData, PodSpec};
 use elasticache_host::probes::{Probes, Reply};
-use elasticache_host::{Backend, Endpoint, Grants, RuntimeBuilder};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
-use kube::api::{DeleteParams, ListParams, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use elasticache_host::{Endpoint, Grants, RuntimeBuilder};
+use parking_lot::Mutex;
 
 use super::INSTANCE;
+use crate::faults::{Tap, Tapped};
+use crate::sim::kube::{STORAGE_CLASS, SimKube};
+use namespace::Namespace;
 
-/// For an engine to end that was killed.
-const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// By which pods and claims of every runtime are found.
 const MANAGED: (&str, &str) = ("fakecloud-managed-by", "fakecloud");
+/// The annotation with the id of the cache.
+const ID: &str = "fakecloud-elasticache";
+/// Bytes of a claim.
+const CLAIM: u64 = 1 << 30;
 
 /// A namespace of a cluster with everything that scenarios need beside the host.
+#[derive(Clone)]
 pub(super) struct Pods {
-    cluster: Kube,
+    cluster: Arc<dyn Cluster>,
     probes: Arc<dyn Probes>,
-    claims: Api<PersistentVolumeClaim>,
-    options: KubeOptions,
-    config: Config,
+    /// The same two as the host is given them.
+    given: (Arc<dyn Cluster>, Arc<dyn Probes>),
+    /// The class and the bytes of claims, if data lies on claims.
+    storage: Option<(String, u64)>,
+    hands: Hands,
+    /// The ids of caches whose pods ended with the container engine of their node.
+    fallen: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// By which other hands than the host's get at what is there.
+#[derive(Clone)]
+enum Hands {
+    Real(Arc<Namespace>),
+    Sim(SimKube),
 }
 
 impl Pods {
     pub(super) async fn new(kubeconfig: &Path, context: &str, storage_class: Option<&str>) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let namespace =
-            format!("conformance-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let chosen = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
-        let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &chosen).await?;
-        let client = Client::try_from(config.clone())?;
-        let mut object = Namespace::default();
-        object.metadata.name = Some(namespace.clone());
-        Api::all(client.clone())
-            .create(&PostParams::default(), &object)
-            .await
-            .context("making a namespace")?;
-        let mut options = KubeOptions::default();
-        options.kubeconfig = Some(kubeconfig.to_owned());
-        options.context = Some(context.to_owned());
-        options.namespace = Some(namespace.clone());
-        options.storage_class = storage_class.map(str::to_owned);
-        let cluster = Kube::connect(options.clone()).await?;
+        let (namespace, cluster) = Namespace::make(kubeconfig, context).await?;
         let probes = cluster.probes();
-        Ok(Self { cluster, probes, claims: Api::namespaced(client, &namespace), options, config })
+        let storage = storage_class.map(|class| (class.to_owned(), CLAIM));
+        Ok(Self::of(Arc::new(cluster), probes, storage, Hands::Real(Arc::new(namespace))))
+    }
+
+    /// The simulated one, new and empty.
+    pub(super) fn sim(claims: bool) -> Self {
+        let sim = SimKube::new();
+        let storage = claims.then(|| (STORAGE_CLASS.to_owned(), CLAIM));
+        Self::of(Arc::new(sim.clone()), Arc::new(sim.clone()), storage, Hands::Sim(sim))
+    }
+
+    fn of(
+        cluster: Arc<dyn Cluster>,
+        probes: Arc<dyn Probes>,
+        storage: Option<(String, u64)>,
+        hands: Hands,
+    ) -> Self {
+        let given = (Arc::clone(&cluster), Arc::clone(&probes));
+        Self { cluster, probes, given, storage, hands, fallen: Arc::default() }
+    }
+
+    /// The same, where the host's calls pass a tap; with what is somebody else's and looks like ours.
+    pub(super) fn sim_behind(claims: bool, tap: &Tap) -> Result<Self> {
+        let plain = Self::sim(claims);
+        if let Hands::Sim(sim) = &plain.hands {
+            sim.insert_foreign("bystander", &[MANAGED, (ID, "a"), (INSTANCE, "bystander")])?;
+            let (node, fallen) = (sim.clone(), Arc::clone(&plain.fallen));
+            tap.restarts_by(move || {
+                let ended = node.node_restart();
+                fallen.lock().extend(ended.into_iter().filter_map(|mut said| said.remove(ID)));
+            });
+        }
+        Ok(plain.behind(tap))
+    }
+
+    /// The same, where the host's calls pass a tap.
+    pub(super) fn behind(&self, tap: &Tap) -> Self {
+        let cluster = Arc::new(Tapped::new(Arc::clone(&self.cluster), tap.clone()));
+        let probes = Arc::new(Tapped::new(Arc::clone(&self.probes), tap.clone()));
+        Self { given: (cluster, probes), ..self.clone() }
+    }
+
+    /// A cache that is to be brought up again since its node was restarted.
+    pub(super) fn fallen(&self) -> Option<String> {
+        self.fallen.lock().first().cloned()
+    }
+
+    /// It was.
+    pub(super) fn risen(&self, id: &str) {
+        self.fallen.lock().remove(id);
+    }
+
+    pub(super) fn are_real(&self) -> bool {
+        matches!(self.hands, Hands::Real(_))
+    }
+
+    pub(super) fn has_claims(&self) -> bool {
+        self.storage.is_some()
     }
 
     pub(super) fn equip(&self, builder: RuntimeBuilder) -> Result<RuntimeBuilder> {
-        let grants = Grants::standard_kube(self.options.namespace())?;
-        Ok(builder.backend(Backend::Kube).kube(self.options.clone()).grants(grants))
+        let grants = Grants::standard_kube(self.cluster.namespace())?;
+        let (cluster, probes) = &self.given;
+        Ok(builder.cluster(Arc::clone(cluster), Arc::clone(probes), self.storage.clone()).grants(grants))
+    }
+
+    /// Every pod, claim and Lease, a line each. Of Secrets there is one, which is to stay.
+    pub(super) async fn everything(&self) -> Result<Vec<String>> {
+        let Hands::Sim(sim) = &self.hands else { bail!("a cluster has more than can be listed") };
+        let pods = self.cluster.list_pods(&[]).await?;
+        let pods = pods.iter().map(|pod| format!("pod {:?} {:?} {:?}", pod.id, pod.phase, pod.annotations));
+        let claims =
+            sim.claims().into_iter().map(|(id, annotations)| format!("claim {id:?} {annotations:?}"));
+        let leases = sim.leases().into_iter().map(|lease| format!("lease {lease:?}"));
+        Ok(pods.chain(claims).chain(leases).collect())
+    }
+
+    pub(super) fn advance(&self, by: Duration) -> Result<()> {
+        match &self.hands {
+            Hands::Sim(sim) => sim.advance(by),
+            Hands::Real(_) => bail!("a real cluster's clock cannot be moved"),
+        }
+        Ok(())
     }
 
     pub(super) async fn command(&self, endpoint: &Endpoint, args: &[String]) -> Result<Reply> {
@@ -76,35 +149,27 @@ impl Pods {
         self.cluster.find_pod(name).await?.with_context(|| format!("there is no pod {name}"))
     }
 
-    async fn shell(&self, pod: &Pod, script: &str) -> Result<()> {
-        let argv = ["sh", "-c", script].map(str::to_owned);
-        let done = self.cluster.exec(&pod.id, &argv, 4096).await?;
+    /// SIGKILL to the engine in a pod, which nothing starts again.
+    pub(super) async fn kill(&self, handle: &str) -> Result<()> {
+        let pod = self.pod(handle).await?;
+        match &self.hands {
+            Hands::Real(_) => namespace::kill(self.cluster.as_ref(), &pod).await,
+            Hands::Sim(sim) => Ok(sim.kill(&pod.id.name)?),
+        }
+    }
+
+    pub(super) async fn fail_saves(&self, handle: &str) -> Result<()> {
+        let pod = self.pod(handle).await?;
+        if let Hands::Sim(sim) = &self.hands {
+            return Ok(sim.fail_saves(&pod.id.name)?);
+        }
+        // A save ends by renaming a file to this name, which a folder there prevents.
+        let script = "rm -f /data/dump.rdb; mkdir -p /data/dump.rdb/x";
+        let done = self.cluster.exec(&pod.id, &["sh", "-c", script].map(str::to_owned), 4096).await?;
         if done.exit_code != 0 {
             bail!("{script:?} in {}: {}", pod.id.name, String::from_utf8_lossy(&done.stderr));
         }
         Ok(())
-    }
-
-    /// No signal from inside kills the first process of a container, so it is killed from its node: a process of this
-    /// machine, as where the cluster is xtask's, kind, k3d or minikube on Docker.
-    pub(super) async fn kill(&self, handle: &str) -> Result<()> {
-        let pod = self.pod(handle).await?;
-        let process = first_process(&pod.id.uid).with_context(|| {
-            format!("no process here is that of pod {handle}: it takes root, and a node here")
-        })?;
-        let done = Command::new("kill").args(["-KILL", &process]).status().context("running kill")?;
-        if !done.success() {
-            bail!("kill -KILL {process}: {done}");
-        }
-        let ended = self.cluster.wait_for_pod(&pod.id, PodGoal::Ended);
-        tokio::time::timeout(ENDS_WITHIN, ended).await.context("the engine did not end")??;
-        Ok(())
-    }
-
-    pub(super) async fn fail_saves(&self, handle: &str) -> Result<()> {
-        // A save ends by renaming a file to this name, which a folder there prevents.
-        let pod = self.pod(handle).await?;
-        self.shell(&pod, "rm -f /data/dump.rdb; mkdir -p /data/dump.rdb/x").await
     }
 
     pub(super) async fn remove(&self, handle: &str) -> Result<()> {
@@ -142,11 +207,12 @@ impl Pods {
     }
 
     async fn claims_of(&self, instance: &str) -> Result<Vec<String>> {
-        let wanted = ListParams::default().labels(&format!("{}={}", MANAGED.0, MANAGED.1));
-        let of = |claim: &PersistentVolumeClaim| claim.metadata.annotations.as_ref()?.get(INSTANCE).cloned();
-        let all = self.claims.list(&wanted).await?;
-        let own = all.into_iter().filter(|claim| of(claim).as_deref() == Some(instance));
-        Ok(own.filter_map(|claim| claim.metadata.name).collect())
+        let all = match &self.hands {
+            Hands::Real(namespace) => namespace.claims(&[MANAGED]).await?,
+            Hands::Sim(sim) => sim.claims().into_iter().map(|(id, said)| (id.name, said)).collect(),
+        };
+        let own = all.into_iter().filter(|(_, said)| said.get(INSTANCE).is_some_and(|of| of == instance));
+        Ok(own.map(|(name, _)| name).collect())
     }
 
     pub(super) async fn count(&self, instance: &str) -> Result<(usize, usize)> {
@@ -161,42 +227,11 @@ impl Pods {
             outcome = outcome.and(self.cluster.delete_pod(&pod.id, 0).await.map_err(anyhow::Error::from));
         }
         for claim in self.claims_of(instance).await? {
-            let deleted = self.claims.delete(&claim, &DeleteParams::default()).await;
-            outcome = outcome.and(deleted.map(drop).map_err(anyhow::Error::from));
+            outcome = outcome.and(match self.cluster.find_claim(&claim).await? {
+                Some(claim) => self.cluster.delete_claim(&claim.id).await.map_err(anyhow::Error::from),
+                None => Ok(()),
+            });
         }
         outcome
-    }
-}
-
-/// The process of this machine that is the first one in a pod's server container: the pod's cgroup has its uid in its
-/// name, which systemd writes with underscores.
-fn first_process(uid: &str) -> Option<String> {
-    let other = uid.replace('-', "_");
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let read = |name: &str| std::fs::read_to_string(entry.path().join(name)).ok();
-        let groups = read("cgroup")?;
-        let is_its = groups.contains(uid) || groups.contains(&other);
-        let first = read("status")?.lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-        // The container that holds the pod's network has a first process, too.
-        let holds = read("comm")?.trim() == "pause";
-        (is_its && first && !holds).then(|| entry.file_name().to_string_lossy().into_owned())
-    })
-}
-
-impl Drop for Pods {
-    fn drop(&mut self) {
-        let (config, namespace) = (self.config.clone(), self.options.namespace().to_owned());
-        // A runtime of its own: the caller's may be on its way out.
-        let cleaning = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let namespaces: Api<Namespace> = Api::all(Client::try_from(config)?);
-                namespaces.delete(&namespace, &DeleteParams::default()).await.map(drop)?;
-                anyhow::Ok(())
-            })
-        });
-        if !matches!(cleaning.join(), Ok(Ok(()))) {
-            tracing::warn!("a namespace of the tests was left");
-        }
     }
 }

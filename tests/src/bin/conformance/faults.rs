@@ -12,6 +12,7 @@ use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, attempt, random, shrink};
 use conformance::faults::{Line, Planned};
+use conformance::spec::Profile;
 use conformance::trace;
 use conformance::verdict::Verdict;
 use elasticache_host::Engine;
@@ -35,7 +36,7 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     let scenarios: Vec<Arc<Scenario>> = scenarios.map(Arc::new).collect();
     let cache = tempfile::tempdir()?;
     let environment = crate::environment(args)?;
-    let subject = runtime.block_on(Subject::load(&environment, cache.path()))?;
+    let subject = runtime.block_on(Subject::load(&environment, args.place(), cache.path()))?;
     if let Some(wanted) = &args.replay {
         return replay(&subject, &scenarios, wanted);
     }
@@ -143,11 +144,19 @@ impl Tally {
 
 /// What runs a schedule once more.
 fn replay_command(args: &Args, schedule: &Schedule) -> String {
-    let file = |option: &str, path: &Option<PathBuf>| {
-        path.as_ref().map(|path| format!(" {option} {}", path.display())).unwrap_or_default()
-    };
-    let (policy, env) = (file("--policy", &args.policy), file("--env", &args.env));
-    format!("cargo xtask conformance{policy}{env} --backend sim --replay {}", name(schedule))
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let options = [
+        ("policy", path(&args.policy)),
+        ("env", path(&args.env)),
+        (
+            "profile",
+            args.profile.filter(|profile| *profile == Profile::Kube).map(|profile| profile.to_string()),
+        ),
+        ("storage-class", args.storage_class.clone()),
+    ];
+    let options: String =
+        options.iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value.as_ref()?))).collect();
+    format!("cargo xtask conformance{options} --backend sim --replay {}", name(schedule))
 }
 
 /// What `--replay` takes.

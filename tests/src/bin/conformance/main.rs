@@ -14,7 +14,7 @@ use conformance::corpus::{self, Scenario};
 use conformance::explore::Faults;
 use conformance::spec::Profile;
 use conformance::verdict::{Line, Outcome, Verdict, judge};
-use conformance::world::World;
+use conformance::world::{Place, World};
 use elasticache_host::{Manifest, PolicySource};
 
 /// Runs the corpus of scenarios against a policy component, one line each, and gives a verdict.
@@ -40,10 +40,11 @@ struct Args {
     /// With `kube`: which of its contexts.
     #[arg(long, value_name = "NAME", env = "KUBE_TEST_CONTEXT", required_if_eq("backend", "kube"))]
     context: Option<String>,
-    /// With `kube`: the storage class of claims. Default: none, data lies in the pods.
+    /// With `kube`, real or simulated: the storage class of claims. Default: none, data lies in the pods.
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
-    /// Hold it to this profile of the specification alone: core, durable, ephemeral, aws, docker or kube.
+    /// Hold it to this profile of the specification alone: core, durable, ephemeral, aws, docker or kube. With `sim`,
+    /// `kube` is also what is simulated.
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
     /// Write what was found there, for people and for machines: index.html, junit.xml, report.json. The verdict is then
@@ -72,7 +73,7 @@ struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Backend {
-    /// A simulated Docker: quick, needs nothing.
+    /// A simulated Docker, or Kubernetes with `--profile kube`: quick, needs nothing.
     Sim,
     /// The Docker or Podman of this machine, with real engines.
     Docker,
@@ -91,6 +92,16 @@ enum FaultsArg {
     Pairs,
     /// Steps, order and faults by a seed.
     Random,
+}
+
+impl Args {
+    /// What is simulated.
+    fn place(&self) -> Place {
+        match self.profile {
+            Some(Profile::Kube) => Place::Kube { claims: self.storage_class.is_some() },
+            _ => Place::Docker,
+        }
+    }
 }
 
 fn main() -> Result<ExitCode> {
@@ -138,7 +149,7 @@ async fn scenarios(args: Args) -> Result<ExitCode> {
             Some(world.context("no cluster to run the scenarios on")?)
         }
     };
-    let world = || shared.clone().unwrap_or_else(World::sim);
+    let world = || shared.clone().unwrap_or_else(|| World::sim(args.place()));
     let environment = environment(&args)?;
     let lines = judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
     let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();

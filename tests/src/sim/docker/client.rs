@@ -1,9 +1,10 @@
-//! What asks the servers: probes and clients by published port, `redis-cli` from inside.
+//! What asks the servers: probes and clients by published port, programs from inside.
 
 use async_trait::async_trait;
 
 use super::world::World;
 use super::{Call, SimDocker};
+use crate::sim::client::{self, NOT_UNDERSTOOD};
 use crate::sim::options::program;
 use crate::sim::server::{Server, Value};
 use elasticache_host::engine::ExecOutput;
@@ -11,7 +12,6 @@ use elasticache_host::probes::{Check, ProbeError, Probes, Reply};
 use elasticache_host::{Endpoint, Engine};
 
 const REFUSED: &str = "connection refused";
-const NOT_UNDERSTOOD: &str = "the answer is not in the protocol asked for";
 
 /// The container whose server answers at this port of the host, and that server's kind.
 fn listener(world: &World, port: u16) -> Result<(usize, Engine), &'static str> {
@@ -43,23 +43,9 @@ fn run(world: &mut World, index: usize, args: &[&str]) -> Option<Value> {
     Some(server.as_mut()?.command(&mut disk, &args))
 }
 
-fn check(world: &mut World, port: u16, check: Check) -> Result<(), String> {
-    if check == Check::MemcachedVersion {
-        let (_, engine) = listener(world, port)?;
-        return if engine == Engine::Memcached { Ok(()) } else { Err(NOT_UNDERSTOOD.into()) };
-    }
-    match redis(world, port, &["PING"])? {
-        Value::Status(text) if text == "PONG" => {}
-        Value::Error(text) if text.starts_with("NOAUTH") => {}
-        other => return Err(format!("PING was answered with {other:?}")),
-    }
-    if check == Check::RedisIdle && world.trouble.saving {
-        return Err("a background save is under way".into());
-    }
-    if check == Check::RedisInSync {
-        return Err("it follows nobody".into());
-    }
-    Ok(())
+fn check(world: &mut World, port: u16, wanted: Check) -> Result<(), String> {
+    let (index, engine) = listener(world, port)?;
+    client::check(wanted, engine, |args| run(world, index, args))
 }
 
 fn memcached(world: &mut World, port: u16) -> Result<&mut Server, String> {
@@ -134,67 +120,8 @@ fn local_error(port: u16, message: String) -> ProbeError {
 pub(super) fn exec(world: &mut World, index: usize, argv: &[String]) -> ExecOutput {
     let spec = &world.containers[index].spec;
     let engine = program(&spec.image, &spec.command).map(|(engine, _)| engine);
-    let (name, args) = argv.split_first().map_or(("", argv), |(name, args)| (name.as_str(), args));
-    match (name.rsplit('/').next(), engine) {
-        (Some("redis-cli"), Some(Engine::Redis | Engine::Valkey) | None)
-        | (Some("valkey-cli"), Some(Engine::Valkey) | None) => redis_cli(world, index, args),
-        _ => output(127, "", &format!("exec: \"{name}\": executable file not found in $PATH\n")),
-    }
-}
-
-fn output(exit_code: i32, stdout: &str, stderr: &str) -> ExecOutput {
-    ExecOutput { exit_code, stdout: stdout.into(), stderr: stderr.into() }
-}
-
-fn redis_cli(world: &mut World, index: usize, args: &[String]) -> ExecOutput {
-    let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let (mut port, mut errors_count) = ("6379", false);
-    while let Some(option) = args.first().copied().filter(|arg| arg.starts_with('-')) {
-        let taken = match (option, args.get(1)) {
-            ("-e", _) => {
-                errors_count = true;
-                1
-            }
-            ("--raw" | "--no-auth-warning", _) => 1,
-            ("-p", Some(value)) => {
-                port = value;
-                2
-            }
-            ("-h" | "-n" | "-a" | "--user" | "--pass", Some(_)) => 2,
-            _ => {
-                let why = format!("Unrecognized option or bad number of args for: '{option}'\n");
-                return output(1, "", &why);
-            }
-        };
-        args.drain(..taken);
-    }
-    let hears = |server: &&Server| server.port.to_string() == port && !world.trouble.hang_ready;
-    if world.containers[index].server.as_ref().filter(hears).is_none() {
-        let why = format!("Could not connect to Redis at 127.0.0.1:{port}: Connection refused\n");
-        return output(1, "", &why);
-    }
-    if args.is_empty() {
-        // Commands would come from its input, of which there is none.
-        return output(0, "", "");
-    }
-    match run(world, index, &args) {
-        Some(Value::Error(text)) if errors_count => output(1, "", &format!("{text}\n")),
-        value => {
-            let mut stdout = value.map(raw).unwrap_or_default();
-            stdout.push(b'\n');
-            ExecOutput { exit_code: 0, stdout, stderr: Vec::new() }
-        }
-    }
-}
-
-/// As `redis-cli` shows a value off a terminal; it ends each with a line feed, and an error with two.
-fn raw(value: Value) -> Vec<u8> {
-    match value {
-        Value::Status(text) => text.into_bytes(),
-        Value::Error(text) => format!("{text}\n").into_bytes(),
-        Value::Integer(number) => number.to_string().into_bytes(),
-        Value::Bulk(bytes) => bytes,
-        Value::Nil => Vec::new(),
-        Value::Array(items) => items.into_iter().map(raw).collect::<Vec<_>>().join(&b'\n'),
-    }
+    client::exec(engine, argv, |port, args| {
+        let hears = |server: &Server| server.port.to_string() == port && !world.trouble.hang_ready;
+        world.containers[index].server.as_ref().is_some_and(hears).then(|| run(world, index, args))?
+    })
 }

@@ -1,25 +1,23 @@
 //! The container engine's side: each call noted, done at once, and failed where a test wants it to.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::net::IpAddr;
 
 use async_trait::async_trait;
 
-use super::world::{World, conflict, failed, not_found, observed};
+use super::world::{World, observed};
 use super::{Call, SimDocker, client};
-use crate::sim::disk;
+use crate::sim::errors::{conflict, failed, not_found};
+use crate::sim::moves::{self, bytes_of, has_all, normal};
 use elasticache_host::engine::{
-    Container, ContainerEngine, ContainerSpec, ContainerState, Content, EngineError, ExecOutput, FileInfo,
-    NewFile, Volume,
+    Container, ContainerEngine, ContainerSpec, ContainerState, EngineError, ExecOutput, FileInfo, NewFile,
+    Volume,
 };
 use elasticache_host::{Progress, SharedProgress};
 
-/// How many bytes are moved, and reported, at once.
-const CHUNK: usize = 64 * 1024;
 /// The size that every image is said to have.
 const IMAGE_BYTES: u64 = 10_000_000;
-const LOG_TAIL_BYTES: usize = 4096;
 
 impl SimDocker {
     fn call<T>(
@@ -53,45 +51,8 @@ fn settle<T>(late: Option<EngineError>, result: Result<T, EngineError>) -> Resul
     late.map_or(result, Err)
 }
 
-fn has_all(labels: &BTreeMap<String, String>, wanted: &[(&str, &str)]) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(*key).is_some_and(|has| value.is_empty() || has == value))
-}
-
 fn shown(labels: &[(&str, &str)]) -> String {
     labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
-}
-
-fn io_error(object: &str, error: &std::io::Error) -> EngineError {
-    EngineError::Io { object: object.to_owned(), message: error.to_string() }
-}
-
-fn normal(path: &str) -> Result<String, EngineError> {
-    disk::normal(path).ok_or_else(|| failed(path, "the path leaves the container"))
-}
-
-/// All of a file's bytes, read here since nothing of this engine may wait while others are locked out.
-fn bytes_of(file: NewFile, moved: &(dyn Fn(u64) + Send)) -> Result<Vec<u8>, EngineError> {
-    let (mut source, length) = match file.content {
-        Content::Bytes(bytes) => {
-            moved(bytes.len() as u64);
-            return Ok(bytes);
-        }
-        Content::File(source, length) => (source, length),
-    };
-    let fail = |error: std::io::Error| io_error(&file.path, &error);
-    source.seek(SeekFrom::Start(0)).map_err(fail)?;
-    let mut source = source.take(length);
-    let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK]);
-    loop {
-        match source.read(&mut chunk).map_err(fail)? {
-            0 if (bytes.len() as u64) < length => return Err(fail(std::io::ErrorKind::UnexpectedEof.into())),
-            0 => return Ok(bytes),
-            count => {
-                bytes.extend_from_slice(&chunk[..count]);
-                moved(count as u64);
-            }
-        }
-    }
 }
 
 #[async_trait]
@@ -160,16 +121,7 @@ impl ContainerEngine for SimDocker {
 
     async fn log_tail(&self, id: &str, lines: u32) -> Result<String, EngineError> {
         self.call_on(Call::LogTail, id, "", |world, index| {
-            let log = &world.containers[index].log;
-            let mut room = LOG_TAIL_BYTES;
-            let fits = |line: &&String| {
-                let rest = room.checked_sub(line.len() + 1);
-                room = rest.unwrap_or(0);
-                rest.is_some()
-            };
-            let lines = usize::try_from(lines).unwrap_or(usize::MAX);
-            let count = log.iter().rev().take(lines).take_while(fits).count();
-            Ok(log[log.len() - count..].iter().map(|line| format!("{line}\n")).collect())
+            Ok(moves::tail(&world.containers[index].log, lines))
         })
     }
 
@@ -214,29 +166,15 @@ impl ContainerEngine for SimDocker {
         settle(late, Ok(()))
     }
 
-    async fn get_file(
-        &self,
-        id: &str,
-        path: &str,
-        mut sink: Box<dyn Write + Send>,
-    ) -> Result<u64, EngineError> {
+    async fn get_file(&self, id: &str, path: &str, sink: Box<dyn Write + Send>) -> Result<u64, EngineError> {
         let late = self.begin(Call::GetFile, id, path)?;
         let path = normal(path)?;
         let bytes = {
             let mut world = self.world.lock();
             let index = world.index(id)?;
-            let mut disk = world.parts(index).1;
-            match disk.stat(&path) {
-                Some(info) if info.directory => return Err(failed(&path, "is a folder")),
-                _ => disk.read(&path),
-            }
+            moves::read(&mut world.parts(index).1, &path)?
         };
-        let bytes = bytes.ok_or_else(|| not_found(&path, "Could not find the file in container"))?;
-        for chunk in bytes.chunks(CHUNK) {
-            sink.write_all(chunk).map_err(|error| io_error(&path, &error))?;
-        }
-        sink.flush().map_err(|error| io_error(&path, &error))?;
-        settle(late, Ok(bytes.len() as u64))
+        settle(late, moves::send(&path, &bytes, sink))
     }
 
     async fn stat_file(&self, id: &str, path: &str) -> Result<Option<FileInfo>, EngineError> {

@@ -26,21 +26,14 @@ use elasticache_host::engine::{ContainerSpec, ContainerState, EngineError, Resta
 
 use self::world::{FIRST_ANY_PORT, Fault, World};
 use super::disk::{Trouble, Volume};
+use super::errors::not_found;
+use super::{DEFAULT_IMAGES, EPOCH, FOREIGN_IMAGE};
 
 mod client;
 mod containers;
 #[cfg(test)]
 mod tests;
 mod world;
-
-/// The images that are there from the start.
-pub const DEFAULT_IMAGES: [&str; 3] = ["redis:7-alpine", "valkey/valkey:8-alpine", "memcached:1.6-alpine"];
-
-/// What the clock says at the start, in seconds since the Unix epoch: 2026-01-01, midnight UTC.
-pub const EPOCH: u64 = 1_767_225_600;
-
-/// The image of foreign containers.
-const FOREIGN_IMAGE: &str = "foreign:latest";
 
 /// A call to the engine or to what runs in it, as [`SimDocker::fail_next`] names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,7 +249,7 @@ impl SimDocker {
     /// [`EngineError::NotFound`] without that volume.
     pub fn set_volume_file(&self, volume: &str, path: &str, bytes: Option<&[u8]>) -> Result<(), EngineError> {
         let mut world = self.world.lock();
-        let missing = || world::not_found(volume, "no such volume");
+        let missing = || not_found(volume, "no such volume");
         let files = &mut world.volumes.get_mut(volume).ok_or_else(missing)?.files;
         match bytes {
             Some(bytes) => files.insert(path.to_owned(), bytes.to_vec()),

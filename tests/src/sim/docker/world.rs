@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::Call;
 use crate::sim::disk::{self, Disk, Files, Trouble, Volume};
+use crate::sim::errors::{conflict, failed, not_found};
 use crate::sim::options::program;
 use crate::sim::server::Server;
 use elasticache_host::engine::{
@@ -19,18 +20,6 @@ const KILLED: i32 = 137;
 const LOG_LINES: usize = 1000;
 /// Where Linux begins to choose ports.
 pub(super) const FIRST_ANY_PORT: u16 = 32_768;
-
-pub(super) fn not_found(object: &str, message: impl Into<String>) -> EngineError {
-    EngineError::NotFound { object: object.to_owned(), message: message.into() }
-}
-
-pub(super) fn conflict(object: &str, message: impl Into<String>) -> EngineError {
-    EngineError::Conflict { object: object.to_owned(), message: message.into() }
-}
-
-pub(super) fn failed(object: &str, message: impl Into<String>) -> EngineError {
-    EngineError::Failed { object: object.to_owned(), message: message.into() }
-}
 
 /// What goes wrong once.
 pub(super) struct Fault {
