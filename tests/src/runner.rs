@@ -106,7 +106,8 @@ pub(crate) fn place(at: usize, step: &Step) -> String {
 
 impl Run {
     pub(crate) fn new(setting: Setting) -> Result<Self> {
-        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        // Beside the data: whoever runs many has that in memory.
+        let folder = tempfile::tempdir_in(&setting.data).context("making a temporary folder")?;
         Ok(Self { setting, folder, state: Mutex::default() })
     }
 
