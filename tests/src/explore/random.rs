@@ -120,7 +120,7 @@ impl Author<'_> {
     /// One thing that somebody does.
     fn one(&mut self) {
         let at = self.random.usize(..CACHES.len());
-        match self.random.u32(..12) {
+        match self.random.u32(..15) {
             0 | 1 => self.write(at),
             2 => {
                 self.bring_up(at);
@@ -145,6 +145,13 @@ impl Author<'_> {
                 self.caches[at].held = Held::Own(0);
             }
             10 => self.carry(at),
+            11 => self.stop_all(),
+            // Neither may change anything.
+            12 => drop(self.step(Action::Reap, at)),
+            13 => {
+                let action = if self.random.bool() { Action::List } else { Action::Find };
+                self.step(action, at);
+            }
             _ => self.at_once(at),
         }
     }
@@ -163,6 +170,20 @@ impl Author<'_> {
 
     fn stop(&mut self, at: usize) {
         self.step(Action::Stop, at);
+        self.stopped(at);
+    }
+
+    fn stop_all(&mut self) {
+        self.step(Action::StopAll, 0);
+        for at in 0..CACHES.len() {
+            // What had ended before is none of those that are stopped.
+            if self.caches[at].up {
+                self.stopped(at);
+            }
+        }
+    }
+
+    fn stopped(&mut self, at: usize) {
         if self.caches[at].up || self.promises("nothing-survives-stop") {
             self.caches[at].held = self.after(at, "data-survives-stop", "nothing-survives-stop");
         }
@@ -203,7 +224,12 @@ impl Author<'_> {
         let mut steps = Vec::new();
         for _ in 0..self.random.usize(2..5) {
             let cache = if self.random.bool() { at } else { other };
-            let action = if self.random.bool() { Action::Reboot } else { Action::Up };
+            let action = match self.random.u32(..8) {
+                0 => Action::List,
+                1 => Action::Find,
+                2..5 => Action::Up,
+                _ => Action::Reboot,
+            };
             if action == Action::Reboot {
                 self.caches[cache].held = self.after(cache, "data-survives-reboot", "reboot-empties");
             }
