@@ -149,6 +149,7 @@ impl Course<'_> {
             }
             if progress.crashed && may_have_been_done(step) {
                 let up = Step::up(&step.cache);
+                let met = self.tap.met().len();
                 let outcome = tokio::select! {
                     biased;
                     outcome = self.run.step(&up, true) => outcome,
@@ -156,12 +157,7 @@ impl Course<'_> {
                 };
                 if let Err(error) = outcome {
                     // Disturbed once more, it is begun once more.
-                    self.judge(
-                        &error,
-                        step,
-                        progress.next,
-                        self.tap.met().len() == self.schedule.faults.len(),
-                    )?;
+                    self.judge(&error, step, progress.next, self.tap.met().len() > met)?;
                     continue;
                 }
             }
