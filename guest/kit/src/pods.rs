@@ -36,6 +36,8 @@ const IN_POD_OPTIONS: &[&str] = &["--appendonly", "no", "--save", "", "--repl-di
 
 /// Milliseconds for a pod to be scheduled, its image fetched and its container started.
 const RUNNING_WITHIN: u32 = 600_000;
+/// Milliseconds after which a watch from which nothing was heard is taken anew.
+const WATCHED_WITHIN: u32 = 120_000;
 /// Milliseconds for a replica to have all that there is.
 const SYNC_WITHIN: u32 = 600_000;
 /// Milliseconds for which the old engine holds back writes at most while the new one catches up.
@@ -127,11 +129,11 @@ fn settled(found: Found) -> Result<Option<Pod>, Error> {
     };
     if handed_over {
         take_charge(&second);
-        tidy(first.delete(SHORT_GRACE), "deleting the pod that was taken over from");
+        let_go(&first);
         return Ok(Some(second));
     }
     log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
-    second.delete(SHORT_GRACE)?;
+    delete(&second, SHORT_GRACE)?;
     if runs && may_follow(&first) {
         // Whoever began it may live, elsewhere, and have gone on.
         take_charge(&first);
@@ -249,9 +251,20 @@ pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
     }
 }
 
+/// Wait, by one watch after another: from one that broke off unnoticed nothing comes.
+fn watched(wait: impl Fn(u32) -> Result<PodInfo, Error>) -> Result<PodInfo, Error> {
+    for _ in 1..RUNNING_WITHIN / WATCHED_WITHIN {
+        match wait(WATCHED_WITHIN) {
+            Err(Error::Timeout(_)) => {}
+            other => return other,
+        }
+    }
+    wait(WATCHED_WITHIN)
+}
+
 /// Wait until its engine answers, and report it as it then is.
 fn ready(pod: &Pod, adopted: bool) -> Result<Cache, Error> {
-    let info = pod.wait_running(RUNNING_WITHIN)?;
+    let info = watched(|within| pod.wait_running(within))?;
     let kind = cache::kind(&info.clone().into())?;
     let endpoint: Endpoint = probes::wait_ready(&Target::Pod(pod), ready_check(kind), READY_WITHIN)?;
     report(info, Some(&Finding { ready: true, endpoint: Some(endpoint) }), adopted)
@@ -288,7 +301,7 @@ pub fn ensure<S: Storage>(
                     Level::Info,
                     &format!("making it anew, since the pod that is there does not run: {words}"),
                 );
-                pod.delete(SHORT_GRACE)?;
+                delete(&pod, SHORT_GRACE)?;
             }
             other => return other.map_err(of_another_object),
         },
@@ -300,7 +313,7 @@ pub fn ensure<S: Storage>(
             }
             kept = restore.is_none() && seen(&info) != PodSeen::Staging && is_on_claim(&info.clone().into());
             unfinished = (seen(&info) == PodSeen::Staging).then(|| info.operation.clone());
-            pod.delete(S::GRACE)?;
+            delete(&pod, S::GRACE)?;
         }
         (steps::EnsurePod::EndAndReplace, Some(pod)) => end::<S>(&pod)?,
     }
@@ -364,7 +377,7 @@ fn create_on<S: Storage>(
     let mut before = None;
     let made = (|| {
         if let Some(restored) = restored {
-            pod.wait_staging(RUNNING_WITHIN)?;
+            watched(|within| pod.wait_staging(within))?;
             before = stage::<S>(operation, &spec.key, &pod, claim, restored)?;
             pod.release()?;
         }
@@ -377,7 +390,7 @@ fn create_on<S: Storage>(
     })();
     let made = made.map_err(|error| unless_deleted(&pod, &spec.key, error));
     if made.is_err() {
-        tidy(pod.delete(SHORT_GRACE), "deleting the pod that failed to start");
+        tidy(delete(&pod, SHORT_GRACE), "deleting the pod that failed to start");
         if let Some(before) = before {
             let again = put_back::<S>(operation, spec, plan, claim, before);
             tidy(again, "having back the dataset that was there before");
@@ -416,8 +429,8 @@ fn put_back<S: Storage>(
     before: S::Before,
 ) -> Result<(), Error> {
     let pod = create_pod::<S>(operation, spec, plan, claim, true)?;
-    let put = pod.wait_staging(RUNNING_WITHIN).and_then(|_| S::unstage((&pod).into(), before));
-    tidy(pod.delete(SHORT_GRACE), "deleting the pod that put the dataset back");
+    let put = watched(|within| pod.wait_staging(within)).and_then(|_| S::unstage((&pod).into(), before));
+    tidy(delete(&pod, SHORT_GRACE), "deleting the pod that put the dataset back");
     put
 }
 
@@ -483,25 +496,37 @@ pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache
         steps::RebootPod::Refuse(why) => return Err(refuse(key, why)),
         steps::RebootPod::NoCache => return Err(no_such_cache(key)),
         steps::RebootPod::CreateAgain => {
-            pod.delete(S::GRACE)?;
-            create::<S>(operation, &spec, &plan, None)
+            delete(&pod, S::GRACE)?;
+            create_again::<S>(operation, &spec, &plan)
         }
         steps::RebootPod::SettleAndCreateAgain => {
             if keeps_data {
                 S::before_reboot((&pod).into())?;
             }
-            pod.delete(S::GRACE)?;
-            create::<S>(operation, &spec, &plan, None)
+            delete(&pod, S::GRACE)?;
+            create_again::<S>(operation, &spec, &plan)
         }
         steps::RebootPod::HandOver if keeps_data && S::IN_PODS != InPods::Emptied => {
             hand_over::<S>(operation, &spec, plan, &pod)
         }
         steps::RebootPod::HandOver => {
-            pod.delete(SHORT_GRACE)?;
-            create::<S>(operation, &spec, &plan, None)
+            delete(&pod, SHORT_GRACE)?;
+            create_again::<S>(operation, &spec, &plan)
         }
     };
     rebooted.map(|cache| Cache { adopted: true, ..cache }).map_err(of_another_object)
+}
+
+/// Make the pod that takes the place of one that was deleted. Without it there would be no cache that the next reboot
+/// could find, so what may well go better is tried once more.
+fn create_again<S: Storage>(operation: &Operation, spec: &CacheSpec, plan: &Plan) -> Result<Cache, Error> {
+    match create::<S>(operation, spec, plan, None) {
+        Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::NotFound(_))) => {
+            log(Level::Warn, &format!("making its pod once more: {error:?}"));
+            create::<S>(operation, spec, plan, None)
+        }
+        other => other,
+    }
 }
 
 /// Have a new pod take over from one whose data would end with it.
@@ -543,7 +568,7 @@ fn hand_over<S: Storage>(
         Err(error) => {
             let error = unless_deleted(&new, &spec.key, error);
             call_off(old);
-            tidy(new.delete(SHORT_GRACE), "deleting the pod that was to take over");
+            tidy(delete(&new, SHORT_GRACE), "deleting the pod that was to take over");
             return Err(error);
         }
     };
@@ -552,8 +577,26 @@ fn hand_over<S: Storage>(
         take_charge(old);
         return Err(refuse(&spec.key, DELETED));
     }
-    tidy(old.delete(SHORT_GRACE), "deleting the pod that was taken over from");
+    let_go(old);
     Ok(cache)
+}
+
+/// Delete the pod that was taken over from: until it is gone, it passes for the cache.
+fn let_go(old: &Pod) {
+    tidy(delete(old, SHORT_GRACE), "deleting the pod that was taken over from");
+}
+
+/// Delete a pod, once more where the request did not get there. One that is on its way out, and that nothing more was
+/// heard of, is not waited for any longer.
+fn delete(pod: &Pod, grace: u32) -> Result<(), Error> {
+    match pod.delete(grace) {
+        Err(error @ (Error::Timeout(_) | Error::Unavailable(_))) => match pod.refresh() {
+            Err(Error::NotFound(_)) => Ok(()),
+            Ok(info) if !info.terminating => pod.delete(grace),
+            _ => Err(error),
+        },
+        other => other,
+    }
 }
 
 /// Whether a pod's engine is gone for good.
@@ -591,7 +634,7 @@ pub fn stop<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<bool, E
     let Found { first: Some(first), second } = find(operation, key)? else { return Ok(false) };
     // What is not on a claim ends here anyhow, so it does not matter which one has it.
     if let Some(second) = second {
-        second.delete(SHORT_GRACE)?;
+        delete(&second, SHORT_GRACE)?;
     }
     end::<S>(&first).map(|()| true)
 }
@@ -603,7 +646,7 @@ fn end<S: Storage>(pod: &Pod) -> Result<(), Error> {
     if seen(&info) == PodSeen::Running && cache::kind(&about)?.keeps_data() {
         S::before_stop(Server::from(pod))?;
     }
-    pod.delete(if is_on_claim(&about) { S::GRACE } else { SHORT_GRACE })
+    delete(pod, if is_on_claim(&about) { S::GRACE } else { SHORT_GRACE })
 }
 
 /// Delete the claim of a cache that has no pod. False if there is none.
