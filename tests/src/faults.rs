@@ -175,7 +175,8 @@ fn look() -> Nature {
 pub(crate) struct Call {
     name: &'static str,
     object: String,
-    /// What else it was asked, where the same question is one with the same of this.
+    /// What else it was asked, where the same question is one with the same of this. A pod that took another one's name
+    /// is another question.
     rest: String,
     nature: Nature,
 }

@@ -34,7 +34,7 @@ impl<S: Cluster + ?Sized> Cluster for Tapped<S> {
     }
 
     async fn wait_for_pod(&self, id: &ObjectId, goal: PodGoal) -> Result<Pod, EngineError> {
-        look!(self, "wait_for_pod", &id.name, format!("{goal:?}"), wait_for_pod(id, goal))
+        look!(self, "wait_for_pod", &id.name, format!("{} {goal:?}", id.uid), wait_for_pod(id, goal))
     }
 
     async fn delete_pod(&self, id: &ObjectId, grace: u32) -> Result<(), EngineError> {
@@ -46,7 +46,7 @@ impl<S: Cluster + ?Sized> Cluster for Tapped<S> {
     }
 
     async fn pod_log(&self, id: &ObjectId, lines: u32) -> Result<String, EngineError> {
-        look!(self, "pod_log", &id.name, lines, pod_log(id, lines))
+        look!(self, "pod_log", &id.name, format!("{} {lines}", id.uid), pod_log(id, lines))
     }
 
     async fn exec(
@@ -80,7 +80,7 @@ impl<S: Cluster + ?Sized> Cluster for Tapped<S> {
     }
 
     async fn stat_file(&self, id: &ObjectId, path: &str) -> Result<Option<FileInfo>, EngineError> {
-        look!(self, "stat_file", &id.name, path, stat_file(id, path))
+        look!(self, "stat_file", &id.name, format!("{} {path}", id.uid), stat_file(id, path))
     }
 
     async fn find_claim(&self, name: &str) -> Result<Option<Claim>, EngineError> {
