@@ -11,6 +11,7 @@ use crate::faults::{Fault, Line};
 use crate::report::model;
 use crate::spec::{self, Clause, Profile};
 use crate::verdict::{self, Outcome};
+use crate::world::Place;
 
 /// Failures that are reported call by call; of the others there is what the matrix shows.
 const FAILURES: usize = 100;
@@ -129,7 +130,7 @@ impl Matrix {
 }
 
 /// A schedule in which something did not hold, with the command that runs it again.
-pub fn failure(schedule: &Schedule, trial: &Trial, replay: String) -> Option<model::Failure> {
+pub fn failure(schedule: &Schedule, trial: &Trial, place: Place, replay: String) -> Option<model::Failure> {
     let violation = trial.violation.as_ref()?;
     Some(model::Failure {
         clause: violation.invariant.clause().to_owned(),
@@ -139,17 +140,15 @@ pub fn failure(schedule: &Schedule, trial: &Trial, replay: String) -> Option<mod
         seed: schedule.order,
         message: violation.seen.clone(),
         replay,
-        calls: trial.calls.iter().map(line).collect(),
+        calls: trial.calls.iter().map(|call| line(call, place)).collect(),
     })
 }
 
-fn line(line: &Line) -> model::Line {
-    let target = match line.call.as_str() {
-        "check" | "command" => model::Target::Cache,
-        call if call.contains("pod") || call.contains("claim") || call.contains("lease") => {
-            model::Target::Cluster
-        }
-        _ => model::Target::Engine,
+fn line(line: &Line, place: Place) -> model::Line {
+    let target = match (line.call.as_str(), place) {
+        ("check" | "command", _) => model::Target::Cache,
+        (_, Place::Kube { .. }) => model::Target::Cluster,
+        (_, Place::Docker) => model::Target::Engine,
     };
     model::Line {
         host: line.host,

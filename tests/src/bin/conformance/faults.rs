@@ -118,7 +118,7 @@ impl Tally {
             let violation = seen.violation.as_ref().map_or_else(|| violation.clone(), ToString::to_string);
             let replay = replay_command(args, &least);
             println!("FAIL  {violation}\n      replay: {replay}");
-            failures.extend(certificate::failure(&least, &seen, replay));
+            failures.extend(certificate::failure(&least, &seen, args.place(), replay));
         }
         let traces = self.traces.into_inner();
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
