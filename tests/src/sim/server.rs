@@ -77,6 +77,9 @@ impl Server {
         log: &mut Vec<String>,
     ) -> Result<Self, String> {
         let options = Options::parse(engine, args)?;
+        if engine != Engine::Memcached && !disk.stat(&options.dir).is_some_and(|there| there.directory) {
+            return Err(format!("Can't chdir to '{}': No such file or directory", options.dir));
+        }
         let (keys, primary, aof, port) = (Keys::new(), None, None, options.port);
         let mut server = Server { engine, port, options, keys, primary, aof, last_bgsave_ok: true };
         if engine != Engine::Memcached {
