@@ -16,10 +16,12 @@ files![
     "a-failed-save-is-no-snapshot",
     "a-killed-engine-keeps-every-write",
     "a-look-alike-is-left-alone",
+    "a-memcached-keeps-nothing",
     "a-reap-leaves-the-living",
     "a-reboot-empties",
     "a-reboot-keeps-every-write",
     "a-reboot-keeps-the-endpoint",
+    "a-reboot-that-cannot-save-loses-nothing",
     "a-restore-never-overwrites-unasked",
     "a-restore-over-a-running-cache-is-asked-for",
     "a-restore-that-fails-keeps-the-old-data",
@@ -28,6 +30,7 @@ files![
     "a-snapshot-restores-elsewhere",
     "a-stop-keeps-every-write",
     "a-taken-port-is-got-around",
+    "an-older-save-is-no-snapshot",
     "another-engine-is-refused",
     "another-host-finds-what-one-started",
     "another-program-s-restart-empties",
@@ -44,6 +47,7 @@ files![
     "stop-all-leaves-nothing-running",
     "what-does-not-exist-is-said",
     "what-ended-is-seen",
+    "what-is-in-memory-only-is-kept-too",
     "what-others-removed-is-forgotten",
     "what-was-restored-survives-a-kill",
     "what-was-restored-survives-a-reboot",
@@ -55,6 +59,8 @@ files![
 pub enum Engines {
     /// Those with data to keep: redis and valkey.
     Persistent,
+    /// Those with none: memcached.
+    Volatile,
     /// Every one.
     All,
 }
@@ -207,6 +213,10 @@ impl Step {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn default_cache() -> String {
     "a".to_owned()
 }
@@ -229,6 +239,9 @@ pub struct Scenario {
     pub backend: Option<String>,
     /// Which engines it is for.
     pub engines: Engines,
+    /// Whether the container engine may restart at any moment of it: not where an engine was told to keep nothing.
+    #[serde(default = "yes")]
+    pub restarts: bool,
     /// What happens.
     pub steps: Vec<Step>,
 }

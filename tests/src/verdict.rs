@@ -158,10 +158,16 @@ pub(crate) fn plan(
     if let Some(promise) = scenario.promises.iter().find(|promise| !made(promise)) {
         return Err(Outcome::NotClaimed(promise.clone()));
     }
-    let fits = |engine: &Engine| scenario.engines == Engines::All || *engine != Engine::Memcached;
+    let fits = |engine: &Engine| match scenario.engines {
+        Engines::All => true,
+        Engines::Persistent => *engine != Engine::Memcached,
+        Engines::Volatile => *engine == Engine::Memcached,
+    };
     let engines: Vec<Engine> = description.engines.iter().copied().filter(fits).collect();
     if engines.is_empty() {
-        Err(Outcome::NotClaimed("an engine that keeps data".to_owned()))
+        let which =
+            if scenario.engines == Engines::Volatile { "memcached" } else { "an engine that keeps data" };
+        Err(Outcome::NotClaimed(which.to_owned()))
     } else {
         Ok(engines)
     }

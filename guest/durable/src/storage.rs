@@ -257,7 +257,8 @@ fn durability(server: Server) -> Result<Durability, Error> {
     let answer = match ask() {
         // One that was started a moment ago, by a process that was killed since perhaps, takes no signal before it
         // listens: the one that ends it would be lost, and the container engine wait for all of the grace.
-        Err(Error::Unavailable(_)) => {
+        // One that is only late says it when it is asked again: to be silent once is no reason to lose what it holds.
+        Err(Error::Unavailable(_) | Error::Timeout(_)) => {
             cache::tidy(
                 probes::wait_ready(&server.target(), Check::RedisPing, ANSWERS_WITHIN).map(drop),
                 "waiting for an engine that may be starting",

@@ -125,12 +125,13 @@ pub fn shrink(subject: &Subject, schedule: &Schedule, trial: Trial) -> Result<(S
     Ok((least, seen))
 }
 
-fn without_fault(scenario: &Arc<Scenario>, engine: Engine) -> Schedule {
+/// A scenario in which nothing goes wrong.
+pub(crate) fn without_fault(scenario: &Arc<Scenario>, engine: Engine) -> Schedule {
     Schedule { scenario: Arc::clone(scenario), engine, faults: Vec::new(), order: None }
 }
 
 /// The schedules with one fault more than this one, after those that it has.
-fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) -> Vec<Schedule> {
+pub(crate) fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) -> Vec<Schedule> {
     if trial.met.len() < schedule.faults.len() {
         // What it says of the last fault did not come about, so it is another schedule.
         return Vec::new();
@@ -140,7 +141,8 @@ fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) -> Vec<Schedu
     for (call, line) in trial.calls.iter().enumerate().skip(first) {
         for fault in Fault::ALL.into_iter().filter(|fault| fault.befalls(line.nature)) {
             // No policy promises to keep through a restart of the engine what it does not keep through a kill.
-            if fault == Fault::EngineRestart && !subject.promises("data-survives-kill") {
+            let restarts = schedule.scenario.restarts && subject.promises("data-survives-kill");
+            if fault == Fault::EngineRestart && !restarts {
                 continue;
             }
             let mut faults = schedule.faults.clone();
@@ -152,7 +154,10 @@ fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) -> Vec<Schedu
 }
 
 /// Does each piece of work once, on as many threads as there are cores; ends early with the first error.
-fn on_all_cores<T: Sync>(work: &[T], each: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+///
+/// # Errors
+/// That one.
+pub fn on_all_cores<T: Sync>(work: &[T], each: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(None);
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);

@@ -71,6 +71,7 @@ pub fn random(subject: &Subject, seed: u64) -> Schedule {
         promises: Vec::new(),
         backend: None,
         engines: Engines::Persistent,
+        restarts: true,
         steps: author.steps,
     };
     Schedule { scenario: Arc::new(scenario), engine, faults, order: Some(seed) }
