@@ -18,7 +18,8 @@ use std::sync::Arc;
 use elasticache_host::Engine;
 
 pub use self::attempt::attempt;
-pub use self::matrix::{Event, Faults, explore, shrink};
+pub use self::matrix::{Event, Faults, explore, on_all_cores, shrink};
+pub(crate) use self::matrix::{one_more, without_fault};
 pub use self::random::{NAME as RANDOM, random};
 pub use self::subject::Subject;
 
@@ -36,6 +37,14 @@ pub struct Schedule {
     pub faults: Vec<Planned>,
     /// The seed by which operations at once are interleaved; in the order in which they come without one.
     pub order: Option<u64>,
+}
+
+/// As `--replay` takes it.
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self.faults.iter().map(Planned::to_string).collect();
+        write!(f, "{}/{}/{}", self.scenario.name, self.engine, faults.join(","))
+    }
 }
 
 /// What came of a schedule.
@@ -117,6 +126,8 @@ pub struct Violation {
     pub invariant: Invariant,
     /// How.
     pub seen: String,
+    /// The step that did not see what it must; none where that was seen when all were done.
+    pub at: Option<usize>,
 }
 
 impl fmt::Display for Violation {

@@ -5,6 +5,7 @@
 //! - [`corpus`]: the scenarios, read from the files in `tests/corpus`
 //! - [`faults`]: what goes wrong between a host and its world
 //! - [`explore`]: scenarios in a simulated world, with every fault at every call
+//! - [`mutants`]: what has to be noticed
 //! - [`world`]: where they run, in memory or on a real engine, and what other hands do there
 //! - [`sim`]: the world that is simulated
 //! - [`runner`]: one scenario, step by step
@@ -16,6 +17,7 @@ pub mod certificate;
 pub mod corpus;
 pub mod explore;
 pub mod faults;
+pub mod mutants;
 pub mod report;
 pub mod runner;
 pub mod sim;

@@ -164,4 +164,4 @@ fn row(line: &'static str, chapter: Option<&str>) -> Result<Clause> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use lexopt::prelude::*;
 
 use crate::cluster::Part;
+use crate::mutants::Asked;
 use crate::suites::Named;
 
 /// What xtask is asked to do.
@@ -27,6 +28,7 @@ pub(crate) enum Task {
     Conformance {
         arguments: Vec<OsString>,
     },
+    Mutants(Asked),
     Bench {
         arguments: Vec<OsString>,
     },
@@ -64,7 +66,7 @@ struct About {
     text: &'static str,
 }
 
-const COMMANDS: [About; 8] = [
+const COMMANDS: [About; 9] = [
     About {
         name: "setup",
         line: "Set up whatever the other commands need and this machine lacks",
@@ -122,6 +124,18 @@ KUBE_TEST_STORAGE_CLASS names the storage class of that cluster (default: hostpa
         text: "\
 Builds the policies, `cachehost` and the runner, and hands all arguments to the runner, for example
 `--backend sim|docker|kube` and `--policy FILE.wasm`; `conformance -- --help` lists the runner's own.",
+    },
+    About {
+        name: "mutants",
+        line: "Break the policies and the host a little, and see that it is noticed",
+        usage: "mutants [--only TEXT] [--list] [--report DIR]",
+        text: "\
+Builds the policies and the host once with all mutants of tests/mutants in them, chooses one after the other,
+and says which clause each is killed by. It fails if one survives. No engine is needed.
+
+  --only TEXT     Only the one of this id, or those whose id or file contains it: `guest/`, `host/`
+  --list          Name them all, and try none
+  --report DIR    Add them to the report that `conformance --report DIR` wrote there",
     },
     About {
         name: "bench",
@@ -187,6 +201,7 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
     let mut debug = false;
     let mut skip = Vec::new();
     let (mut kubeconfig, mut chosen) = (None, None);
+    let mut asked = Asked::default();
     while let Some(argument) = parser.next().map_err(usage)? {
         match (about.name, argument) {
             (_, Short('h') | Long("help")) => return Ok(Task::Help(help(about, suites))),
@@ -200,6 +215,11 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
                 }
                 skip.push(name);
             }
+            ("mutants", Long("list")) => asked.list = true,
+            ("mutants", Long("only")) => {
+                asked.only = Some(parser.value().map_err(usage)?.to_string_lossy().into_owned());
+            }
+            ("mutants", Long("report")) => asked.report = Some(parser.value().map_err(usage)?.into()),
             ("test", Long("kubeconfig")) => {
                 let file = PathBuf::from(parser.value().map_err(usage)?);
                 // Tests run in another folder.
@@ -211,6 +231,7 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
             (name, argument) => {
                 let valid = match name {
                     "build" => "--debug, --help",
+                    "mutants" => "--only TEXT, --list, --report DIR, --help",
                     "test" => "--skip NAME, --kubeconfig FILE, --context NAME, --help",
                     _ => "--help",
                 };
@@ -222,6 +243,7 @@ fn own(about: &About, mut parser: lexopt::Parser, suites: &[&str]) -> Result<Tas
         "setup" => Task::Setup,
         "build" => Task::Build { debug },
         "demo" => Task::Demo,
+        "mutants" => Task::Mutants(asked),
         _ => Task::Test { skip, cluster: named(kubeconfig, chosen)? },
     })
 }
@@ -337,6 +359,8 @@ mod tests {
         assert_eq!(read("test --kubeconfig /k --context kind")?, all);
         let arguments = vec!["--backend".into(), "sim".into()];
         assert_eq!(read("conformance --backend sim")?, Task::Conformance { arguments });
+        let asked = Asked { only: Some("x".into()), list: false, report: Some("d".into()) };
+        assert_eq!(read("mutants --only x --report d")?, Task::Mutants(asked));
         assert_eq!(read("bench -- --help")?, Task::Bench { arguments: vec!["--help".into()] });
         assert_eq!(read("fuzz --seed 1")?, Task::Fuzz { arguments: vec!["--seed".into(), "1".into()] });
         assert_eq!(read("cluster up")?, Task::Cluster(Action::Up));
@@ -349,7 +373,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named_with_what_is_valid() {
-        assert!(refusal("tset").contains("setup, build, demo, test, conformance, bench, fuzz, cluster"));
+        assert!(
+            refusal("tset").contains("setup, build, demo, test, conformance, mutants, bench, fuzz, cluster")
+        );
         assert!(refusal("test --skip dokcer").contains("format, docker"));
         assert!(refusal("test --context kind").contains("together"));
         assert!(refusal("setup --quick").contains("`--quick`"));

@@ -40,6 +40,27 @@ pub(crate) fn policy(context: &Context, tools: &PolicyTools) -> Result<()> {
     Ok(())
 }
 
+/// Compiles policies of a copy of the sources, and puts them into a folder with their manifests.
+pub(crate) fn mutated_policies(
+    copy: &Context,
+    tools: &PolicyTools,
+    names: &[&str],
+    place_in: &Path,
+) -> Result<PathBuf> {
+    if names.is_empty() {
+        return Ok(place_in.to_owned());
+    }
+    let folder = components(copy, tools, names, &["--lib"], &QUICKLY)?;
+    for name in names {
+        let manifest = copy.root.join("guest").join(name).join(format!("{name}.toml"));
+        let manifest = fs::read(&manifest).with_context(|| format!("no {}", manifest.display()))?;
+        place(&manifest, &place_in.join(format!("{name}.toml")))?;
+        let built = read_component(&folder.join(format!("mutated_{name}.wasm")))?;
+        place(&built, &place_in.join(format!("{name}.wasm")))?;
+    }
+    Ok(place_in.to_owned())
+}
+
 /// Puts a policy with its SHA-256 and its manifest beside the programs of both profiles: a folder to ship.
 fn ship(context: &Context, name: &str, component: &[u8]) -> Result<()> {
     let file = format!("{name}.wasm");

@@ -114,6 +114,19 @@ impl Context {
         self.cache.join("tools")
     }
 
+    /// The same for a copy of this workspace, built where this one is.
+    pub(crate) fn of_copy(&self, root: PathBuf) -> Self {
+        Self { root, target: self.target.clone(), cache: self.cache.clone(), cargo: self.cargo.clone() }
+    }
+
+    /// Gives tests folders in place of the user's own. They stay: a policy in them is compiled once.
+    pub(crate) fn keep_user_folders(&self, command: &mut Command) {
+        let folder = self.target.join("tmp").join("user");
+        command
+            .env("FAKECLOUD_ELASTICACHE_DATA_DIR", folder.join("data"))
+            .env("FAKECLOUD_ELASTICACHE_CACHE_DIR", folder.join("cache"));
+    }
+
     /// Hands a program the built policies and command line, under the names that tests look for.
     pub(crate) fn hand_over(&self, command: &mut Command, profile: Profile) {
         command

@@ -9,6 +9,7 @@ mod cachehost;
 mod cluster;
 mod context;
 mod demo;
+mod mutants;
 mod process;
 mod programs;
 mod report;
@@ -63,6 +64,7 @@ fn run() -> Result<ExitCode> {
         Task::Demo => demo::run(&context),
         Task::Test { skip, cluster } => suites::run(&context, &skip, cluster.as_ref()),
         Task::Conformance { arguments } => programs::conformance(&context, &arguments),
+        Task::Mutants(asked) => mutants::run(&context, &asked),
         Task::Bench { arguments } => programs::bench(&context, &arguments),
         Task::Fuzz { arguments } => programs::fuzz(&context, &arguments),
         Task::Cluster(action) => match action {

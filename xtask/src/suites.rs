@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::context::{Context, EXAMPLE, POLICIES, Profile};
-use crate::{build, cluster, process, report, setup};
+use crate::{build, cluster, mutants, process, report, setup};
 
 /// What a suite needs before it can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ struct Suite {
 }
 
 /// All suites. Cheap ones come first: what they find should not have to wait.
-const SUITES: [Suite; 15] = [
+const SUITES: [Suite; 16] = [
     Suite { name: "format", needs: &[], run: format },
     Suite { name: "clippy", needs: &[], run: clippy },
     Suite { name: "docs", needs: &[], run: docs },
@@ -53,6 +53,7 @@ const SUITES: [Suite; 15] = [
     Suite { name: "docker", needs: &[Need::Policy, Need::Engine], run: docker },
     Suite { name: "conformance-sim", needs: &[Need::Policy], run: conformance_sim },
     Suite { name: "faults", needs: &[Need::Policy], run: faults },
+    Suite { name: "mutants", needs: &[Need::Policy], run: mutated },
     Suite { name: "conformance-docker", needs: &[Need::Policy, Need::Engine], run: conformance_docker },
     Suite { name: "conformance-python", needs: &[Need::Policy, Need::Engine], run: conformance_python },
     Suite { name: "kube", needs: &[Need::Policy, Need::Cluster], run: kube },
@@ -323,6 +324,12 @@ fn faults(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+/// Whether what is broken is noticed.
+fn mutated(ground: &Ground) -> Result<()> {
+    let code = mutants::run(ground.context, &mutants::Asked::default())?;
+    if code == ExitCode::SUCCESS { Ok(()) } else { Err(anyhow!("a mutant survived")) }
+}
+
 fn conformance_docker(ground: &Ground) -> Result<()> {
     POLICIES.iter().try_for_each(|policy| conformance(ground, &["--backend", "docker"], policy))
 }
@@ -379,10 +386,6 @@ fn test(context: &Context, arguments: &[&str]) -> Command {
     // One failure must not hide the ones after it.
     command.arg("--no-fail-fast").args(arguments);
     context.hand_over(&mut command, Profile::Debug);
-    // What uses the user's own folders has others here, which stay: a policy in them is compiled once.
-    let folder = context.target.join("tmp").join("user");
-    command
-        .env("FAKECLOUD_ELASTICACHE_DATA_DIR", folder.join("data"))
-        .env("FAKECLOUD_ELASTICACHE_CACHE_DIR", folder.join("cache"));
+    context.keep_user_folders(&mut command);
     command
 }

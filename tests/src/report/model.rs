@@ -237,9 +237,9 @@ pub struct Mutant {
     pub file: String,
     /// What is broken.
     pub what: String,
-    /// The id of the clause that was seen not to hold; none if the breakage went unnoticed by all of them.
-    pub killed_by: Option<String>,
-    /// The test that saw it; none if the mutant survived. A test of the host's own may kill without a clause.
+    /// The ids of the clauses of which one at least was seen not to hold; none if the breakage went unnoticed.
+    pub killed_by: Vec<String>,
+    /// The test that saw it; none if the mutant survived.
     pub test: Option<String>,
 }
 
@@ -258,7 +258,7 @@ impl Status {
 impl Mutant {
     /// Whether nothing noticed it.
     pub fn survived(&self) -> bool {
-        self.killed_by.is_none() && self.test.is_none()
+        self.killed_by.is_empty()
     }
 }
 

@@ -29,7 +29,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The clauses that the head of a file names.
-fn named(text: &str) -> Vec<String> {
+pub(crate) fn named(text: &str) -> Vec<String> {
     let mut head = text.lines().take_while(|line| line.starts_with("//!"));
     let Some(first) = head.by_ref().find_map(|line| line.strip_prefix(LIST)) else { return Vec::new() };
     let mut list = first.to_owned();

@@ -78,7 +78,7 @@ pub fn failing() -> Report {
     report.skipped = vec![Skip { what: HOSTILE.to_owned(), why: "it was left out".to_owned() }];
     report.mutants = Some(vec![
         mutant("reap-by-process-id", Some("STOP-1"), Some("a-stop-keeps-every-write")),
-        mutant("a-damaged-cache-file-is-trusted", None, Some("host_policy_files")),
+        mutant("a-damaged-cache-file-is-trusted", Some("HOST-8"), Some("host_policy_files")),
         mutant("the-survivor", None, None),
     ]);
     report
@@ -175,7 +175,7 @@ fn mutant(id: &str, killed_by: Option<&str>, test: Option<&str>) -> Mutant {
         id: id.to_owned(),
         file: "guest/kit/src/steps.rs".to_owned(),
         what: format!("{id}: {HOSTILE}"),
-        killed_by: killed_by.map(str::to_owned),
+        killed_by: killed_by.map(str::to_owned).into_iter().collect(),
         test: test.map(str::to_owned),
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, attempt, random, shrink};
-use conformance::faults::{Line, Planned};
+use conformance::faults::Line;
 use conformance::spec::Profile;
 use conformance::trace;
 use conformance::verdict::Verdict;
@@ -92,7 +92,7 @@ impl Tally {
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
         self.matrix.note(schedule, trial);
         let hash = trace::hash(&trial.calls);
-        let count = self.traces.lock().add(&name(schedule), &hash);
+        let count = self.traces.lock().add(&schedule.to_string(), &hash);
         let mut violation = trial.violation.as_ref().map(ToString::to_string);
         // The same schedule is the same run, or nothing that is said of it could be replayed.
         if count.is_multiple_of(AGAIN)
@@ -103,7 +103,7 @@ impl Tally {
         }
         if let Some(violation) = violation {
             let mut failed = self.failed.lock();
-            failed.insert(name(schedule), (schedule.clone(), violation));
+            failed.insert(schedule.to_string(), (schedule.clone(), violation));
             self.bar.set_message(format!("{} violations", failed.len()));
         }
     }
@@ -156,13 +156,7 @@ fn replay_command(args: &Args, schedule: &Schedule) -> String {
     ];
     let options: String =
         options.iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value.as_ref()?))).collect();
-    format!("cargo xtask conformance{options} --backend sim --replay {}", name(schedule))
-}
-
-/// What `--replay` takes.
-fn name(schedule: &Schedule) -> String {
-    let faults: Vec<String> = schedule.faults.iter().map(Planned::to_string).collect();
-    format!("{}/{}/{}", schedule.scenario.name, schedule.engine, faults.join(","))
+    format!("cargo xtask conformance{options} --backend sim --replay {schedule}")
 }
 
 fn replay(subject: &Subject, scenarios: &[Arc<Scenario>], wanted: &str) -> Result<ExitCode> {
