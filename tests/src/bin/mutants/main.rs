@@ -13,6 +13,7 @@ use conformance::explore::{Subject, on_all_cores};
 use conformance::mutants::programs::Programs;
 use conformance::mutants::{self, By, Kill, Mutant, policies, schemata};
 use conformance::report::{self, Report};
+use conformance::world::Place;
 use elasticache_host::{Manifest, PolicySource};
 use parking_lot::Mutex;
 
@@ -204,6 +205,6 @@ impl Bench<'_> {
         environment.policy = PolicySource::file(self.policies.join(format!("{policy}.wasm")));
         let chosen = mutant.map(|id| (schemata::SETTING.to_owned(), id.to_owned()));
         environment.config.0.extend(chosen);
-        self.async_runtime.block_on(Subject::load(&environment, self.cache.path()))
+        self.async_runtime.block_on(Subject::load(&environment, Place::Docker, self.cache.path()))
     }
 }
