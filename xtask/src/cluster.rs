@@ -91,7 +91,7 @@ pub(crate) fn hand_over(context: &Context, command: &mut Command) {
 pub(crate) fn is_up(context: &Context) -> bool {
     let layout = Layout::of(context);
     let running = daemons().into_iter().all(|name| Daemon::new(&layout, name).running().is_some());
-    running && api::ready(&layout) && api::kubelet_ready() && api::node_ready(&layout)
+    running && api::ready(&layout) && api::kubelet_ready() && api::node_ready(&layout, None)
 }
 
 /// Brings up what is not up, and waits until pods can be made.
@@ -153,7 +153,7 @@ fn run(layout: &Layout) -> Result<()> {
     })?;
     report::step("node", || {
         let actors_started = control::start_actors(layout, &inside, subnet)?;
-        control::wait_for_node(layout)?;
+        control::wait_for_node(layout, None)?;
         Ok(outcome(actors_started, "ready"))
     })
 }
@@ -221,7 +221,7 @@ pub(crate) fn status(context: &Context) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     println!("{}", report::table(&["program", "process", "log"], &rows, false));
-    let node = all && api::ready(&layout) && api::kubelet_ready() && api::node_ready(&layout);
+    let node = all && api::ready(&layout) && api::kubelet_ready() && api::node_ready(&layout, None);
     if !node {
         println!("not up. `cargo xtask cluster up` starts what is missing");
         return Ok(ExitCode::FAILURE);
@@ -244,11 +244,12 @@ pub(crate) fn restart(context: &Context, part: Part) -> Result<ExitCode> {
         Part::Engine => engine::ENGINE,
     };
     Daemon::new(&layout, name).stop(RESTART)?;
+    let before = if part == Part::Kubelet { api::last_heard(&layout) } else { None };
     match part {
         Part::Kubelet => control::start_kubelet(&layout, &inside, network::subnet(&layout)?)?,
         Part::Engine => engine::start(&layout, &inside)?,
     };
-    control::wait_for_node(&layout)?;
+    control::wait_for_node(&layout, before.as_deref())?;
     println!("{name} has been restarted ({})", report::duration(began.elapsed()));
     Ok(ExitCode::SUCCESS)
 }

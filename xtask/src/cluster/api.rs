@@ -17,10 +17,19 @@ pub(super) fn ready(layout: &Layout) -> bool {
     get(layout, "/readyz").is_ok_and(|text| text == "ok")
 }
 
-/// Whether pods are put on the node: it says that it is ready, and nothing keeps them away.
-pub(super) fn node_ready(layout: &Layout) -> bool {
-    let text = get(layout, &format!("/api/v1/nodes/{NAME}")).unwrap_or_default();
-    serde_json::from_str(&text).is_ok_and(|node| takes_pods(&node))
+/// Whether pods are put on the node: it has said that it is ready, at another time than `before`, and nothing keeps them
+/// away.
+pub(super) fn node_ready(layout: &Layout, before: Option<&str>) -> bool {
+    node(layout).is_some_and(|node| takes_pods(&node) && (before.is_none() || heard(&node) != before))
+}
+
+/// When the node's kubelet last said how it is.
+pub(super) fn last_heard(layout: &Layout) -> Option<String> {
+    heard(&node(layout)?).map(str::to_owned)
+}
+
+fn node(layout: &Layout) -> Option<Value> {
+    serde_json::from_str(&get(layout, &format!("/api/v1/nodes/{NAME}")).ok()?).ok()
 }
 
 /// Whether the kubelet works: what is known of its node may be from a time before it was restarted.
@@ -31,11 +40,17 @@ pub(super) fn kubelet_ready() -> bool {
     process::output(&mut command, ANSWER).is_ok_and(|text| text == "ok")
 }
 
+fn readiness(node: &Value) -> Option<&Value> {
+    node["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == "Ready")
+}
+
+fn heard(node: &Value) -> Option<&str> {
+    readiness(node)?["lastHeartbeatTime"].as_str()
+}
+
 fn takes_pods(node: &Value) -> bool {
-    let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
-    let ready = conditions.filter(|condition| condition["type"] == "Ready").any(|it| it["status"] == "True");
     let taints = node["spec"]["taints"].as_array().map_or(0, Vec::len);
-    ready && taints == 0
+    readiness(node).is_some_and(|ready| ready["status"] == "True") && taints == 0
 }
 
 /// Makes the storage class that claims get when they name none.

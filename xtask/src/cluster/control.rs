@@ -71,11 +71,13 @@ pub(super) fn start_kubelet(layout: &Layout, inside: &Identity, subnet: Subnet) 
 }
 
 /// Waits until pods are put on the node.
-pub(super) fn wait_for_node(layout: &Layout) -> Result<()> {
+///
+/// `before` is when a kubelet that is no more was last heard of: what it said is not counted.
+pub(super) fn wait_for_node(layout: &Layout, before: Option<&str>) -> Result<()> {
     let daemons =
         [ETCD, API_SERVER, CONTROLLERS, SCHEDULER, KUBELET, ENGINE].map(|name| Daemon::new(layout, name));
     let daemons: Vec<&Daemon<'_>> = daemons.iter().collect();
-    wait("a ready node", &daemons, READY, || api::kubelet_ready() && api::node_ready(layout))
+    wait("a ready node", &daemons, READY, || api::kubelet_ready() && api::node_ready(layout, before))
 }
 
 fn start(
@@ -210,6 +212,8 @@ fn write_kubelet_configuration(layout: &Layout, subnet: Subnet) -> Result<()> {
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": format!("/{NAME}"),
         "failSwapOn": false,
+        // One that starts again says first that its node is not ready, and until it looks again no pod is put there.
+        "nodeStatusUpdateFrequency": "1s",
         // The machine's firewall is not this cluster's.
         "makeIPTablesUtilChains": false,
         // A disk that is nearly full is no reason to throw out pods, nor images that cannot be pulled again.
