@@ -355,7 +355,7 @@ fn create<S: Storage>(
     plan: &Plan,
     restored: Option<&Restored>,
 ) -> Result<Cache, Error> {
-    let claim = if plan.on_claim { Some(data_claim(operation, &spec.key)?) } else { None };
+    let claim = if plan.on_claim { Some(data_claim(&spec.key)?) } else { None };
     let made = create_on::<S>(operation, spec, plan, claim.as_ref(), restored);
     if let (Err(_), Some(claim)) = (&made, &claim) {
         // Its very first start failed: nobody's data can be on it.
@@ -469,17 +469,15 @@ fn create_pod<S: Storage>(
 }
 
 /// The cache's claim, made if there is none.
-fn data_claim(operation: &Operation, key: &CacheKey) -> Result<Claim, Error> {
+fn data_claim(key: &CacheKey) -> Result<Claim, Error> {
     let name = names::claim(&key.scope, &key.id);
     if let Some(claim) = kube::find_claim(&name)? {
         return Ok(claim);
     }
     match kube::create_claim(&name) {
         Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => {
-            match kube::find_claim(&name)? {
-                Some(claim) if claim.info().operation == operation.id => Ok(claim),
-                _ => Err(error),
-            }
+            // What is found is this cache's, whichever operation made it: the first look may have come too early.
+            kube::find_claim(&name)?.ok_or(error)
         }
         other => other,
     }
