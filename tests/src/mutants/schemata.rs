@@ -20,7 +20,7 @@ pub const VARIABLE: &str = "FAKECLOUD_MUTANT";
 /// What the name of a component of the copy begins with.
 const MUTATED: &str = "mutated_";
 
-/// What the package has in which a policy's shared code is.
+/// How the policies' library asks which mutant it is, and how the host does.
 const IN_KIT: &str = "
     pub fn is(id: &str) -> bool {
         let set = || crate::bindings::wasi::config::store::get(\"mutant\").ok().flatten();
@@ -104,7 +104,18 @@ fn copy(
     if from.join("CACHEDIR.TAG").exists() {
         return Ok(());
     }
-    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    let unwritable = || format!("cannot write {}", to.display());
+    fs::create_dir_all(to).with_context(unwritable)?;
+    // What was there and is no more must not be built: cargo takes what it finds.
+    for entry in fs::read_dir(to).with_context(unwritable)? {
+        let entry = entry.with_context(unwritable)?;
+        if from.join(entry.file_name()).exists() {
+            continue;
+        }
+        let is_folder = entry.file_type().with_context(unwritable)?.is_dir();
+        let path = entry.path();
+        if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.with_context(unwritable)?;
+    }
     for entry in fs::read_dir(from).with_context(unreadable)? {
         let name = entry.with_context(unreadable)?.file_name();
         let name = name.to_str().context("a file's name is no text")?;
@@ -206,7 +217,11 @@ mod tests {
     fn every_mutant_fits_the_source_as_it_is() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("tests/hostile/examples/gone.rs");
+        fs::create_dir_all(gone.parent().unwrap()).unwrap();
+        fs::write(&gone, "").unwrap();
         write(root, &super::super::all().unwrap(), folder.path()).unwrap();
+        assert!(!gone.exists(), "it would be built");
         let broken = fs::read_to_string(folder.path().join("host/src/lib.rs")).unwrap();
         assert!(broken.contains(VARIABLE) && !broken.contains("unsafe"));
         assert!(fs::read_to_string(folder.path().join("guest/kit/src/lib.rs")).unwrap().contains(SETTING));
