@@ -81,7 +81,7 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
             Ok(Err(violation)) => break Some(violation),
             Err(_) => {
                 let seen = place_of(schedule, progress.next) + ": it did not end within a day";
-                break Some(Violation { invariant: Invariant::Ends, seen, at: Some(progress.next) });
+                break Some(Violation { invariant: Invariant::Ends, seen });
             }
         }
     };
@@ -153,8 +153,7 @@ impl Course<'_> {
                 progress.crashed |= reboots && self.tap.met().len() > 1 && self.world.backend() == "kube";
             }
             if progress.crashed && may_have_been_done(step) {
-                let up = Step::up(&step.cache);
-                let met = self.tap.met().len();
+                let (up, met) = (Step::up(&step.cache), self.tap.met().len());
                 let outcome = tokio::select! {
                     biased;
                     outcome = self.run.step(&up, true) => outcome,
@@ -176,6 +175,11 @@ impl Course<'_> {
     /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
     async fn bring_up_fallen(&self, before: &Step, at: usize) -> Result<End, Violation> {
         while let Some(cache) = self.world.fallen() {
+            if before.r#do == Action::Up && before.cache == cache {
+                // That is what comes next, with what it restores perhaps.
+                self.world.risen(&cache);
+                continue;
+            }
             let (up, met) = (Step::up(&cache), self.tap.met().len());
             let outcome = tokio::select! {
                 biased;
@@ -212,17 +216,13 @@ impl Course<'_> {
             return Ok(());
         }
         let invariant = if said { Invariant::of(step.r#do) } else { Invariant::Errors };
-        Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
+        Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)) })
     }
 
     /// What must hold in the end.
     async fn finish(&self, before: &[String]) -> Result<End, Violation> {
         let fails = |invariant: Invariant| {
-            move |error: anyhow::Error| Violation {
-                invariant,
-                seen: format!("in the end: {error:#}"),
-                at: None,
-            }
+            move |error: anyhow::Error| Violation { invariant, seen: format!("in the end: {error:#}") }
         };
         let runtime = self.run.runtime().await.map_err(fails(Invariant::Converges))?;
         let listed = runtime.list().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
@@ -235,7 +235,7 @@ impl Course<'_> {
             if !same {
                 let seen =
                     format!("in the end: an up of {} that runs changed something: {again:?}", cache.key);
-                return Err(Violation { invariant: Invariant::NothingChanges, seen, at: None });
+                return Err(Violation { invariant: Invariant::NothingChanges, seen });
             }
         }
         for cache in caches(&self.schedule.scenario.steps) {
@@ -252,11 +252,11 @@ impl Course<'_> {
         let leaked: Vec<_> = left.iter().filter(|line| !before.contains(line)).collect();
         if !leaked.is_empty() {
             let seen = format!("in the end, with all caches and their data removed, there is {leaked:?}");
-            return Err(Violation { invariant: Invariant::NothingLeaks, seen, at: None });
+            return Err(Violation { invariant: Invariant::NothingLeaks, seen });
         }
         if left.len() != before.len() {
             let seen = format!("in the end, of what others had, there is only {left:?}");
-            return Err(Violation { invariant: Invariant::NothingForeign, seen, at: None });
+            return Err(Violation { invariant: Invariant::NothingForeign, seen });
         }
         Ok(End::Finished)
     }
@@ -275,11 +275,8 @@ impl Course<'_> {
     }
 
     async fn everything(&self) -> Result<Vec<String>, Violation> {
-        let seen = |error: anyhow::Error| Violation {
-            invariant: Invariant::Ends,
-            seen: format!("{error:#}"),
-            at: None,
-        };
+        let seen =
+            |error: anyhow::Error| Violation { invariant: Invariant::Ends, seen: format!("{error:#}") };
         self.world.everything().await.map_err(seen)
     }
 }
