@@ -148,9 +148,11 @@ impl Course<'_> {
                 self.judge(&error, step, progress.next, disturbed)?;
                 again = true;
                 // A reboot gets around one call that goes wrong. Of more, the last may come when its old pod is gone and
-                // the new one not there: then there is no cache until the next up.
-                let reboots = matches!(step.r#do, Action::Reboot | Action::AtOnce);
-                progress.crashed |= reboots && self.tap.met().len() > 1 && self.world.backend() == "kube";
+                // the new one not there: then there is no cache until the next up. And what was done may have ended with
+                // its node before it was looked at.
+                let gone = matches!(step.r#do, Action::Reboot | Action::AtOnce) && self.tap.met().len() > 1;
+                let ended = met.iter().any(|met| met.fault == Fault::EngineRestart);
+                progress.crashed |= (gone || ended) && self.world.backend() == "kube";
             }
             if progress.crashed && may_have_been_done(step) {
                 let (up, met) = (Step::up(&step.cache), self.tap.met().len());
