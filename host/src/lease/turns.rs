@@ -1,8 +1,9 @@
 //! One operation at a time on a cache, across machines: a Lease object for each, while it is being changed.
 //!
 //! Locks of a data folder keep apart what shares that folder. Of pods another machine may be in charge, too, and a
-//! hand-over that two of them are at may lose both copies of the data. So whoever changes a cache on Kubernetes holds
-//! its Lease meanwhile. One whose holder died ends by itself; under the same data folder nobody waits for that, since
+//! hand-over that two of them are at may lose both copies of the data. A claim is every instance's, and two that use it
+//! at once destroy what is on it. So whoever changes a cache on Kubernetes holds its Lease meanwhile, one for all
+//! instances. One whose holder died ends by itself; under the same data folder nobody waits for that, since
 //! the folder's lock says that the holder is no more.
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use crate::engine::cluster::{Cluster, Lease};
 use crate::ownership::hex;
 use crate::types::CacheKey;
 
-/// Before a part of a hash of whose cache it is.
+/// Before a part of a hash of which cache it is.
 const PREFIX: &str = "fakecloud-ec-turn-";
 /// Bytes of the hash in a name.
 const HASH_BYTES: usize = 16;
@@ -43,9 +44,9 @@ pub(crate) struct Turn {
     renewals: JoinHandle<SystemTime>,
 }
 
-fn name(instance: &str, key: &CacheKey) -> String {
+fn name(key: &CacheKey) -> String {
     let mut hasher = Sha256::new();
-    for part in [instance, key.scope(), key.id()] {
+    for part in [key.scope(), key.id()] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
@@ -58,12 +59,11 @@ impl Turn {
     /// `folder` names the data folder whose lock on that cache the caller holds, and becomes the holder of the Lease.
     pub(crate) async fn take(
         cluster: Arc<dyn Cluster>,
-        instance: &str,
         folder: &str,
         key: &CacheKey,
     ) -> Result<Self, EngineError> {
         let mut lease = Lease {
-            name: name(instance, key),
+            name: name(key),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             holder: folder.to_owned(),
@@ -152,14 +152,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_cache_of_each_instance_has_a_lease_of_its_own() {
+    fn each_cache_has_a_lease_of_its_own() {
         let key = |scope, id| CacheKey::new(scope, id).unwrap();
-        let names = [
-            name("i", &key("", "a")),
-            name("j", &key("", "a")),
-            name("i", &key("a", "b")),
-            name("i", &key("", "ab")),
-        ];
+        let names = [name(&key("", "a")), name(&key("a", "b")), name(&key("", "ab"))];
         for (at, one) in names.iter().enumerate() {
             assert!(!names[..at].contains(one));
         }

@@ -6,9 +6,9 @@ use crate::lease::Turn;
 use crate::types::CacheKey;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
-/// Of the instance `i` and the cache `a`.
+/// Of the cache `a`.
 const LEASE: &str =
-    "/apis/coordination.k8s.io/v1/namespaces/ns/leases/fakecloud-ec-turn-8d9bdc2a19f9c165a1722979e22b0889";
+    "/apis/coordination.k8s.io/v1/namespaces/ns/leases/fakecloud-ec-turn-ee9273da54f2dc9e4a125eff796dbbe7";
 /// When the scripted server says that it is.
 const NOW: &str = "2026-11-25T21:19:00Z";
 
@@ -42,7 +42,7 @@ fn replaced() -> Step {
 
 async fn take(steps: Vec<Step>) -> (Turn, Script) {
     let (kube, script) = cluster(steps);
-    let turn = Turn::take(Arc::new(kube), "i", "us", &CacheKey::new("", "a").unwrap()).await.unwrap();
+    let turn = Turn::take(Arc::new(kube), "us", &CacheKey::new("", "a").unwrap()).await.unwrap();
     (turn, script)
 }
 

@@ -1,0 +1,118 @@
+//! Caches in pods of several instances: on a simulated namespace.
+//!
+//! Clauses: KUBE-20, OWN-1.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use conformance::faults::{Tap, Tapped};
+use conformance::sim::kube::{STORAGE_CLASS, SimKube};
+use elasticache_host::{Cache, Error, Runtime};
+use tempfile::TempDir;
+
+mod sim_support;
+
+use sim_support::{PATIENCE, key, redis};
+
+/// Orders in which the calls of two hosts are made: each one that could end badly is among them.
+const ORDERS: u64 = 24;
+
+/// A namespace, and a folder for each host.
+struct World {
+    sim: SimKube,
+    tap: Tap,
+    folder: TempDir,
+    /// Has the policy for all others.
+    loaded: Runtime,
+}
+
+impl World {
+    async fn new() -> Self {
+        let loaded = sim_support::World::new().await.durable().await;
+        Self { sim: SimKube::new(), tap: Tap::default(), folder: TempDir::new().unwrap(), loaded }
+    }
+
+    /// An embedder on a machine of its own.
+    async fn host(&self, instance: &str, on_claims: bool) -> Runtime {
+        let sim = Arc::new(Tapped::new(Arc::new(self.sim.clone()), self.tap.clone()));
+        let storage = on_claims.then(|| (STORAGE_CLASS.to_owned(), 1 << 30));
+        Runtime::builder()
+            .cluster(sim.clone(), sim, storage)
+            .policy_of(&self.loaded)
+            .instance(instance)
+            .data_dir(self.folder.path().join(instance))
+            .cache_dir(self.folder.path().join("cache"))
+            .timeout(PATIENCE)
+            .build()
+            .await
+            .unwrap()
+    }
+
+    /// The same with nothing in it, and its calls in another order.
+    fn anew(&mut self, order: u64) {
+        self.sim = SimKube::new();
+        self.tap = Tap::default();
+        self.tap.interleave(order);
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+async fn set(runtime: &Runtime, id: &str, value: &str) {
+    assert!(runtime.exec(&key(id), &words(&format!("SET k {value}"))).await.unwrap().success);
+}
+
+async fn get(runtime: &Runtime, id: &str) -> String {
+    let got = runtime.exec(&key(id), &words("GET k")).await.unwrap();
+    String::from_utf8(got.stdout).unwrap().trim().to_owned()
+}
+
+/// Whether it came up; refused because the other one has it, it did not.
+fn is_up(outcome: Result<Cache, Error>, other: &str) -> bool {
+    match outcome {
+        Ok(_) => true,
+        Err(Error::Conflict { what }) if what.contains(other) => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn of_two_instances_that_bring_up_one_cache_at_once_one_has_it() {
+    let mut world = World::new().await;
+    tokio::time::pause();
+    for order in 0..ORDERS {
+        world.anew(order);
+        let (one, two) = (world.host("first", true).await, world.host("second", true).await);
+        let (a, b) = tokio::join!(one.ensure(redis("a")), two.ensure(redis("a")));
+        let up = [is_up(a, "instance second"), is_up(b, "instance first")];
+        assert_eq!(up.iter().filter(|up| **up).count(), 1, "in the order {order}: {up:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_one_instance_deletes_is_not_taken_by_another_meanwhile() {
+    let mut world = World::new().await;
+    tokio::time::pause();
+    let mut ends = [false; 2];
+    for order in 0..ORDERS {
+        world.anew(order);
+        let (one, two) = (world.host("first", true).await, world.host("second", true).await);
+        one.ensure(redis("a")).await.unwrap();
+        set(&one, "a", "old").await;
+        one.stop(&key("a")).await.unwrap();
+        let a = key("a");
+        let (removed, up) = tokio::join!(one.remove_data(&a), two.ensure(redis("a")));
+        up.unwrap();
+        // Before it or after it, and never under it.
+        let deleted = match removed {
+            Ok(true) => true,
+            Err(Error::Conflict { .. }) => false,
+            other => panic!("in the order {order}: {other:?}"),
+        };
+        assert_eq!(get(&two, "a").await, if deleted { "" } else { "old" }, "in the order {order}");
+        ends[usize::from(deleted)] = true;
+    }
+    assert_eq!(ends, [true; 2], "there are orders for either");
+}
