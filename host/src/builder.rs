@@ -1,7 +1,8 @@
 //! Putting a runtime together.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,9 @@ const OWNER_KEY: &str = "owner.key";
 const OWNER_WITHIN: Duration = Duration::from_secs(30);
 /// The instance, unless told otherwise.
 const INSTANCE: &str = "cachehost";
+/// The instance of an embedder that names none, where its caches are pods: a name out of its data folder would be gone
+/// with its own pod, and the caches with the name.
+const POD_INSTANCE: &str = "fakecloud";
 /// Longest name of an instance, in bytes.
 const INSTANCE_BYTES: usize = 255;
 
@@ -238,7 +242,8 @@ impl RuntimeBuilder {
         self
     }
 
-    /// The instance of an embedder that is gone, or a new one: see [`HeldInstance`].
+    /// The instance of an embedder that is gone, or a new one: see [`HeldInstance`]. On Kubernetes it is always the same
+    /// one, which an embedder has again whose data folder is gone.
     #[cfg(any(feature = "docker", feature = "kube"))]
     pub(crate) fn held_instance(mut self) -> Self {
         self.held_instance = true;
@@ -426,12 +431,12 @@ impl RuntimeBuilder {
             };
         let data_dir = folder(self.data_dir, default_data_dir, "data folder")?;
         let in_data_dir = |source| Error::File { path: data_dir.clone(), source };
-        let held = match self.held_instance {
-            true => Some(HeldInstance::take(&data_dir).map_err(in_data_dir)?),
-            false => None,
+        let in_pods = matches!(parts, Parts::Kube { .. });
+        let (given, held) = match (self.instance, self.held_instance) {
+            (None, true) => unnamed(&data_dir, in_pods).map_err(in_data_dir)?,
+            (given, _) => (given, None),
         };
-        let name = held.as_ref().map(|held| held.name.clone());
-        let instance = self.instance.or(name).unwrap_or_else(|| INSTANCE.to_owned());
+        let instance = given.unwrap_or_else(|| INSTANCE.to_owned());
         if instance.is_empty() || instance.len() > INSTANCE_BYTES || instance.chars().any(char::is_control) {
             let reason = format!("must have 1 to {INSTANCE_BYTES} bytes and no control characters");
             return Err(InvalidInput::new("instance", reason).into());
@@ -526,6 +531,15 @@ impl RuntimeBuilder {
         }
         builder.assemble(parts)
     }
+}
+
+/// The instance of an embedder that names none, and what keeps it from others.
+fn unnamed(data_dir: &Path, in_pods: bool) -> io::Result<(Option<String>, Option<HeldInstance>)> {
+    if in_pods {
+        return Ok((Some(POD_INSTANCE.to_owned()), None));
+    }
+    let held = HeldInstance::take(data_dir)?;
+    Ok((Some(held.name.clone()), Some(held)))
 }
 
 /// The async runtime that a client lives in which was made outside of any.
@@ -651,6 +665,16 @@ mod tests {
         assert_eq!(publish_address(None).unwrap(), None);
         assert_eq!(publish_address(Some("0.0.0.0")).unwrap(), Some(IpAddr::from([0, 0, 0, 0])));
         assert!(publish_address(Some("everywhere")).unwrap_err().to_string().contains("everywhere"));
+    }
+
+    #[test]
+    fn an_embedder_in_a_pod_has_its_instance_again_without_its_data_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let name = |data: &str, in_pods| unnamed(&folder.path().join(data), in_pods).unwrap().0.unwrap();
+        assert_eq!(name("a", true), name("b", true));
+        // On Docker the folder is beside the engine, and another one is another embedder's.
+        assert_ne!(name("a", false), name("b", false));
+        assert_eq!(name("a", false), name("a", false));
     }
 
     #[test]

@@ -86,9 +86,11 @@ mod face {
 
     /// Caches on Docker, Podman or Kubernetes, behind fakecloud's own names.
     ///
-    /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`; without it the one that an embedder had which is gone, so
-    /// that a restart finds its caches again at once, also after a crash. Two at once are two instances. Data
-    /// volumes belong to the data folder and are found again either way.
+    /// The instance is `FAKECLOUD_ELASTICACHE_INSTANCE`. Without it, a restart finds its caches again at once, also after
+    /// a crash: on Docker and Podman the instance is one that an embedder had which is gone, so that two at once are two
+    /// instances; data volumes belong to the data folder and are found again either way. On Kubernetes the data folder
+    /// often goes with the embedder's own pod, so the instance is `fakecloud`, always: two embedders of one namespace
+    /// have the same caches there, unless the variable tells them apart.
     #[derive(Debug, Clone)]
     pub struct ElastiCacheRuntime {
         runtime: Runtime,
@@ -112,7 +114,8 @@ mod face {
             }
         }
 
-        /// As pods of the cluster around this process, or of the user's kubeconfig, in `FAKECLOUD_K8S_NAMESPACE`.
+        /// As pods of the cluster around this process, or of the user's kubeconfig, in `FAKECLOUD_K8S_NAMESPACE`. Two
+        /// embedders of one namespace take a `FAKECLOUD_ELASTICACHE_INSTANCE` each, or have the same caches.
         ///
         /// Files that caches start from are streamed through the API server. With `FAKECLOUD_K8S_RESTORE=pull` the pod
         /// fetches them instead, from `/_fakecloud/elasticache/_internal/rdb/{pod}` below `FAKECLOUD_K8S_SELF_URL`, or

@@ -1,5 +1,5 @@
-//! An instance's name for embedders that give none: the one that this machine's last embedder had, if that is
-//! gone, so that its caches are found again at once.
+//! An instance's name for embedders on Docker that give none: the one that this machine's last embedder had, if that
+//! is gone, so that its caches are found again at once.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

@@ -1,7 +1,7 @@
 //! The face of fakecloud's native runtime, on a real Kubernetes: streamed restores, fetched ones, and what is
 //! misconfigured. One test in a process of its own, since embedders are configured by the process's variables.
 //!
-//! Clauses: FACE-2, KUBE-3, KUBE-15, HOST-2.
+//! Clauses: FACE-2, KUBE-3, KUBE-4, KUBE-15, HOST-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod kube_support;
@@ -134,8 +134,16 @@ async fn an_embedder_has_all_of_it_on_kubernetes() {
     let ours: Vec<_> = names.iter().filter(|name| name.starts_with("fakecloud")).collect();
     assert_eq!(ours, [&"fakecloud-elasticache-owner"], "{names:?}");
 
-    // What the environment does not grant is denied there, too.
+    // An embedder that names no instance finds its caches again, too, once its pod is another one, without a data folder.
+    set("FAKECLOUD_ELASTICACHE_INSTANCE", "");
     set("FAKECLOUD_K8S_RESTORE", "");
+    begin(1).unwrap().ensure_redis("e", Some(&dump), &tags).await.unwrap();
+    set("FAKECLOUD_ELASTICACHE_DATA_DIR", &data("another"));
+    let unnamed = begin(1).unwrap();
+    holds(&unnamed, "e", "key", "first").await;
+    unnamed.stop_all().await;
+
+    // What the environment does not grant is denied there, too.
     let mut manifest = Manifest::standard();
     manifest.backend = Backend::Kube;
     manifest.grants = Grants::standard_kube("elsewhere").unwrap();
