@@ -1,11 +1,11 @@
-//! Caches in pods of several instances: on a simulated namespace.
+//! Caches in pods, of several instances, and over connections that break: on a simulated namespace.
 //!
-//! Clauses: KUBE-20, OWN-1.
+//! Clauses: KUBE-17, KUBE-20.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
 
-use conformance::faults::{Tap, Tapped};
+use conformance::faults::{Fault, Planned, Tap, Tapped};
 use conformance::sim::kube::{STORAGE_CLASS, SimKube};
 use elasticache_host::{Cache, Error, Runtime};
 use tempfile::TempDir;
@@ -115,4 +115,31 @@ async fn a_claim_that_one_instance_deletes_is_not_taken_by_another_meanwhile() {
         ends[usize::from(deleted)] = true;
     }
     assert_eq!(ends, [true; 2], "there are orders for either");
+}
+
+/// A tap for one call, the first of that name in such a run.
+async fn befalls(world: &mut World, on_claims: bool, call: &str, fault: Fault) {
+    world.tap = Tap::default();
+    world.sim = SimKube::new();
+    world.host("measured", on_claims).await.ensure(redis("a")).await.unwrap();
+    let number = world.tap.lines().iter().position(|line| line.call == call).unwrap();
+    world.tap = Tap::new(vec![Planned { call: number, fault }]);
+    world.sim = SimKube::new();
+}
+
+#[tokio::test]
+async fn what_was_not_made_for_a_lost_connection_is_made_at_the_second_attempt() {
+    let mut world = World::new().await;
+    tokio::time::pause();
+    for (call, on_claims) in [("create_pod", false), ("create_pod", true), ("create_claim", true)] {
+        for fault in [Fault::FailBefore, Fault::FailAfter] {
+            befalls(&mut world, on_claims, call, fault).await;
+            let runtime = world.host("measured", on_claims).await;
+            let cache = runtime.ensure(redis("a")).await.unwrap();
+            assert!(!cache.adopted, "{call} {fault}");
+            assert_eq!(world.tap.met().len(), 1, "{call} {fault}");
+            let made = world.tap.lines().iter().filter(|line| line.call == call).count();
+            assert_eq!(made, if fault == Fault::FailBefore { 2 } else { 1 }, "{call} {fault}");
+        }
+    }
 }

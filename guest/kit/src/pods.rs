@@ -456,30 +456,40 @@ fn create_pod<S: Storage>(
         stop_grace: S::GRACE,
         staged,
     };
-    match kube::create(&wanted, &claim.map_or(Data::EmptyDir, Data::Claim)) {
-        // The reply may be lost where the deed was done; only our own mark proves that it was ours.
-        Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => {
-            match kube::find(&wanted.name)? {
-                Some(pod) if pod.info().operation == operation.id => Ok(pod),
-                _ => Err(error),
-            }
-        }
-        other => other,
-    }
+    let create = || kube::create(&wanted, &claim.map_or(Data::EmptyDir, Data::Claim));
+    made(create, || kube::find(&wanted.name), |pod| pod.info().operation == operation.id)
 }
 
 /// The cache's claim, made if there is none.
 fn data_claim(key: &CacheKey) -> Result<Claim, Error> {
     let name = names::claim(&key.scope, &key.id);
-    if let Some(claim) = kube::find_claim(&name)? {
+    let find = || kube::find_claim(&name);
+    if let Some(claim) = find()? {
         return Ok(claim);
     }
-    match kube::create_claim(&name) {
-        Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => {
-            // What is found is this cache's, whichever operation made it: the first look may have come too early.
-            kube::find_claim(&name)?.ok_or(error)
+    // What is found is this cache's, whichever operation made it: the first look may have come too early.
+    made(|| kube::create_claim(&name), find, |_| true)
+}
+
+/// Create an object, once more where the first attempt had no answer and nothing is there. What is there counts only if
+/// our own mark proves that it was this operation that made it.
+fn made<T>(
+    create: impl Fn() -> Result<T, Error>,
+    find: impl Fn() -> Result<Option<T>, Error>,
+    is_ours: impl Fn(&T) -> bool,
+) -> Result<T, Error> {
+    let mut again = true;
+    loop {
+        let error = match create() {
+            Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => error,
+            other => return other,
+        };
+        match find()? {
+            Some(found) if is_ours(&found) => return Ok(found),
+            // Should the first attempt be carried out after all, this one finds the name taken, by ourselves.
+            None if again && !matches!(error, Error::Conflict(_)) => again = false,
+            _ => return Err(error),
         }
-        other => other,
     }
 }
 

@@ -23,6 +23,16 @@ pub(super) fn engine_error(object: &str, error: Error) -> EngineError {
     }
 }
 
+/// For an object that was to be created. A server in trouble with its store says 500, and may have written all the same.
+pub(super) fn create_error(object: &str, error: Error) -> EngineError {
+    match error {
+        Error::Api(status) if status.code >= 500 => {
+            EngineError::Unavailable { object: object.to_owned(), message: words(&status) }
+        }
+        other => engine_error(object, other),
+    }
+}
+
 /// For an object that was watched.
 pub(super) fn watch_error(object: &str, error: runtime::watcher::Error) -> EngineError {
     use runtime::watcher::Error as Watch;

@@ -44,7 +44,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use self::again::{again, once};
-use self::errors::{engine_error, found, gone};
+use self::errors::{create_error, engine_error, found, gone};
 use self::programs::Program;
 use super::cluster::{Claim, ClaimSpec, Cluster, Lease, ObjectId, Pod, PodGoal, PodSpec};
 use super::{Content, EngineError, ExecOutput, FileInfo, NewFile};
@@ -279,7 +279,7 @@ impl Cluster for Kube {
         if let (Some(pull), Err(kube::Error::Api(_))) = (pull, &made) {
             pull.forget(&self.api(), &spec.name).await;
         }
-        made.map(observed::pod).map_err(|error| engine_error(&spec.name, error))
+        made.map(observed::pod).map_err(|error| create_error(&spec.name, error))
     }
 
     async fn wait_for_pod(&self, id: &ObjectId, goal: PodGoal) -> Result<Pod, EngineError> {
@@ -389,7 +389,7 @@ impl Cluster for Kube {
         let claim = spec::claim(spec);
         let params = PostParams::default();
         let made = once(|| claims.create(&params, &claim)).await;
-        made.map(observed::claim).map_err(|error| engine_error(&spec.name, error))
+        made.map(observed::claim).map_err(|error| create_error(&spec.name, error))
     }
 
     /// A pod that takes the claim between the look and the deletion keeps it there until the pod is gone.

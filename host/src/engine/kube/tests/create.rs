@@ -65,6 +65,7 @@ async fn a_create_is_repeated_only_where_it_certainly_did_nothing() {
     kube.create_pod(&spec()).await.unwrap();
     script.done();
     for step in [
+        posted(500, refusal(500, "", "etcdserver: leader changed")),
         posted(503, refusal(503, "ServiceUnavailable", "etcd is away")),
         posted(504, refusal(504, "Timeout", "no answer")),
         Step::reset(Method::POST, PODS, io::ErrorKind::ConnectionReset),
