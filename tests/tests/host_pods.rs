@@ -1,6 +1,6 @@
-//! Caches in pods, of several instances, and over connections that break: on a simulated namespace.
+//! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-17, KUBE-20.
+//! Clauses: KUBE-17, KUBE-20, DATA-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -142,4 +142,27 @@ async fn what_was_not_made_for_a_lost_connection_is_made_at_the_second_attempt()
             assert_eq!(made, if fault == Fault::FailBefore { 2 } else { 1 }, "{call} {fault}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_cache_that_has_a_claim_uses_it_where_no_class_is_named_any_more() {
+    let world = World::new().await;
+    let (with, without) = (world.host("same", true).await, world.host("same", false).await);
+    with.ensure(redis("a")).await.unwrap();
+    set(&with, "a", "v").await;
+    with.stop(&key("a")).await.unwrap();
+    let cache = without.ensure(redis("a")).await.unwrap();
+    assert_eq!(get(&without, "a").await, "v");
+    // Likewise where its pod ended by itself.
+    world.sim.kill(&cache.handle).unwrap();
+    without.ensure(redis("a")).await.unwrap();
+    assert_eq!(get(&without, "a").await, "v");
+    // What has none gets none.
+    without.ensure(redis("b")).await.unwrap();
+    assert_eq!(world.sim.claims().len(), 1);
+    without.stop(&key("a")).await.unwrap();
+    assert!(without.remove_data(&key("a")).await.unwrap());
+    without.ensure(redis("a")).await.unwrap();
+    assert_eq!(get(&without, "a").await, "");
+    assert_eq!(world.sim.claims(), []);
 }

@@ -282,13 +282,6 @@ pub fn ensure<S: Storage>(
     if let (Some(pod), None) = (&found, restore) {
         cache::check_same(spec, &about(pod))?;
     }
-    let plan = Plan {
-        image: image.to_owned(),
-        scheduling: kube::scheduling_for(&spec.tags),
-        on_claim: claims && S::IN_PODS == InPods::Kept && cache::kind_of(spec.engine).keeps_data(),
-        follows: None,
-        turn: 0,
-    };
     let (mut unfinished, mut kept) = (None, false);
     match (steps::ensure_pod(found.as_ref().map(|pod| seen(&pod.info())), restore.map(|r| r.replace)), found)
     {
@@ -317,11 +310,29 @@ pub fn ensure<S: Storage>(
         }
         (steps::EnsurePod::EndAndReplace, Some(pod)) => end::<S>(&pod)?,
     }
+    let may_use_claim = S::IN_PODS == InPods::Kept && cache::kind_of(spec.engine).keeps_data();
+    let plan = Plan {
+        image: image.to_owned(),
+        scheduling: kube::scheduling_for(&spec.tags),
+        on_claim: may_use_claim && (claims || has_claim(&spec.key)?),
+        follows: None,
+        turn: 0,
+    };
     let restored =
         restore.map(|restore| Restored { snapshot: &restore.snapshot, replace: restore.replace, unfinished });
     create::<S>(operation, spec, &plan, restored.as_ref())
         .map(|cache| Cache { adopted: kept, ..cache })
         .map_err(of_another_object)
+}
+
+/// Whether a cache has a claim already. Where no class is named now, it is used all the same: in a pod without it the
+/// cache would be empty, and what is written there meanwhile would be lost once the class is named again.
+fn has_claim(key: &CacheKey) -> Result<bool, Error> {
+    match kube::find_claim(&names::claim(&key.scope, &key.id)) {
+        // An environment without claims has none that it could use.
+        Err(Error::Denied(_)) => Ok(false),
+        found => Ok(found?.is_some()),
+    }
 }
 
 /// What a new pod is to be, apart from what was asked for.
