@@ -32,7 +32,7 @@ pub(crate) async fn is_dead(environment: &Environment, instance: &str) -> Result
     Ok(dead(environment).await?.contains(instance))
 }
 
-/// Removes the leases of dead instances that own nothing any more.
+/// Removes the leases of dead instances that own nothing any more, and what is left of operations.
 pub(crate) async fn tidy(environment: &Environment, owning: &HashSet<String>) -> Result<(), EngineError> {
     match environment {
         Environment::Docker(docker) => volumes::tidy(docker.engine.as_ref(), &docker.owner, owning).await,

@@ -423,7 +423,7 @@ impl Runtime {
         }
         let folder = shared.locks.folder_id();
         let folder = folder.map_err(|error| Error::Other { message: format!("{key}: its lock: {error}") })?;
-        let take = Turn::take(Arc::clone(&kube.cluster), &folder, key);
+        let take = Turn::take(Arc::clone(&kube.cluster), &kube.owner, &folder, key);
         match tokio::time::timeout(within, take).await {
             Ok(Ok(turn)) => Ok(Some(turn)),
             Ok(Err(error @ EngineError::Unavailable { .. })) => {

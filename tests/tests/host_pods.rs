@@ -1,9 +1,10 @@
 //! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-17, KUBE-20, DATA-2.
+//! Clauses: KUBE-17, KUBE-20, DATA-2, OWN-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use conformance::faults::{Fault, Planned, Tap, Tapped};
 use conformance::sim::kube::{STORAGE_CLASS, SimKube};
@@ -165,4 +166,42 @@ async fn a_cache_that_has_a_claim_uses_it_where_no_class_is_named_any_more() {
     without.ensure(redis("a")).await.unwrap();
     assert_eq!(get(&without, "a").await, "");
     assert_eq!(world.sim.claims(), []);
+}
+
+/// Has a host die in the middle of an operation: all that it does goes with its async runtime.
+fn die_while_making(world: &World, id: &'static str) {
+    let tap = world.tap.clone();
+    std::thread::scope(|scope| {
+        let died = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let host = world.host("dying", false).await;
+                tokio::select! {
+                    ended = host.ensure(redis(id)) => panic!("{ended:?}"),
+                    () = tap.crashed() => {}
+                }
+            });
+        });
+        died.join().unwrap();
+    });
+    world.tap.new_host();
+}
+
+#[tokio::test]
+async fn the_lease_of_an_operation_whose_host_died_is_removed_once_it_has_ended() {
+    let mut world = World::new().await;
+    befalls(&mut world, false, "create_pod", Fault::CrashAfter).await;
+    die_while_making(&world, "a");
+    let left = world.sim.leases();
+    assert_eq!(left.len(), 1);
+    let ours = [("fakecloud-managed-by", "fakecloud"), ("fakecloud-service", "elasticache")];
+    world.sim.insert_foreign("somebody", &ours).unwrap();
+    let reaper = world.host("reaper", false).await;
+    // Whoever held it may be at it still.
+    reaper.reap().await.unwrap();
+    assert_eq!(world.sim.leases().len(), 2);
+    world.sim.advance(Duration::from_secs(60));
+    reaper.reap().await.unwrap();
+    let names: Vec<String> = world.sim.leases().into_iter().map(|lease| lease.name).collect();
+    assert_eq!(names, ["somebody"]);
 }

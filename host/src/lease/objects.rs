@@ -19,16 +19,13 @@ fn name(instance: &str) -> String {
     format!("{PREFIX}{}", hex(&Sha256::digest(instance.as_bytes())[..HASH_BYTES]))
 }
 
-/// Leases under our secret.
-async fn read(cluster: &dyn Cluster, owner: &Owner) -> Result<Vec<(String, Lease)>, EngineError> {
+/// Leases under our secret: of instances, and of operations.
+async fn read(cluster: &dyn Cluster, owner: &Owner) -> Result<Vec<Lease>, EngineError> {
     let all = selectors(None);
     let wanted: Vec<(&str, &str)> = all.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    let found = cluster.list_leases(&wanted).await?;
-    Ok(found
-        .into_iter()
-        .filter(|lease| owner.secret.verify(Kind::Lease, &lease.name, &lease.annotations))
-        .filter_map(|lease| Some((lease.annotations.get(LEASE_OF)?.clone(), lease)))
-        .collect())
+    let mut found = cluster.list_leases(&wanted).await?;
+    found.retain(|lease| owner.secret.verify(Kind::Lease, &lease.name, &lease.annotations));
+    Ok(found)
 }
 
 pub(super) fn has_ended(lease: &Lease, now: SystemTime) -> bool {
@@ -43,26 +40,30 @@ pub(super) async fn dead(cluster: &dyn Cluster, owner: &Owner) -> Result<HashSet
     let now = cluster.now().await?;
     Ok(leases
         .into_iter()
-        .filter(|(instance, lease)| *instance != owner.instance && has_ended(lease, now))
-        .map(|(instance, _)| instance)
+        .filter(|lease| has_ended(lease, now))
+        .filter_map(|lease| lease.annotations.get(LEASE_OF).cloned())
+        .filter(|instance| *instance != owner.instance)
         .collect())
 }
 
-/// Removes the Leases of dead instances that own nothing any more.
+/// Removes the Leases of dead instances that own nothing any more, and those of operations whose hosts died.
 pub(super) async fn tidy(
     cluster: &dyn Cluster,
     owner: &Owner,
     owning: &HashSet<String>,
 ) -> Result<(), EngineError> {
-    let dead = dead(cluster, owner).await?;
-    for (instance, lease) in read(cluster, owner).await? {
-        if dead.contains(&instance) && !owning.contains(&instance) {
-            match cluster.delete_lease(&lease.name, lease.renewed).await {
-                Ok(()) | Err(EngineError::NotFound { .. }) => {}
-                // Renewed meanwhile: its owner is back.
-                Err(EngineError::Conflict { .. }) => {}
-                Err(error) => return Err(error),
-            }
+    let leases = read(cluster, owner).await?;
+    let now = cluster.now().await?;
+    let is_idle = |lease: &Lease| match lease.annotations.get(LEASE_OF) {
+        Some(instance) => *instance != owner.instance && !owning.contains(instance),
+        None => true,
+    };
+    for lease in leases.iter().filter(|lease| has_ended(lease, now) && is_idle(lease)) {
+        match cluster.delete_lease(&lease.name, lease.renewed).await {
+            Ok(()) | Err(EngineError::NotFound { .. }) => {}
+            // Renewed meanwhile: its owner is back.
+            Err(EngineError::Conflict { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! hand-over that two of them are at may lose both copies of the data. A claim is every instance's, and two that use it
 //! at once destroy what is on it. So whoever changes a cache on Kubernetes holds its Lease meanwhile, one for all
 //! instances. One whose holder died ends by itself; under the same data folder nobody waits for that, since
-//! the folder's lock says that the holder is no more.
+//! the folder's lock says that the holder is no more. What nobody waits for any more is removed by the next `reap`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use super::objects::has_ended;
 use crate::engine::EngineError;
 use crate::engine::cluster::{Cluster, Lease};
-use crate::ownership::hex;
+use crate::ownership::{Kind, Owner, hex, selectors};
 use crate::types::CacheKey;
 
 /// Before a part of a hash of which cache it is.
@@ -59,13 +59,17 @@ impl Turn {
     /// `folder` names the data folder whose lock on that cache the caller holds, and becomes the holder of the Lease.
     pub(crate) async fn take(
         cluster: Arc<dyn Cluster>,
+        owner: &Owner,
         folder: &str,
         key: &CacheKey,
     ) -> Result<Self, EngineError> {
+        let name = name(key);
+        let mut annotations = BTreeMap::new();
+        owner.secret.mark(Kind::Lease, &name, &mut annotations);
         let mut lease = Lease {
-            name: name(key),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
+            name,
+            labels: selectors(None),
+            annotations,
             holder: folder.to_owned(),
             seconds: SECONDS,
             renewed: cluster.now().await?,

@@ -3,6 +3,7 @@ use http::Method;
 use super::server::{Script, Step, cluster};
 use super::*;
 use crate::lease::Turn;
+use crate::ownership::{Owner, Secret};
 use crate::types::CacheKey;
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/ns/leases";
@@ -29,7 +30,9 @@ fn look(holder: &str, renewed: &str) -> Step {
 }
 
 fn created() -> Step {
-    Step::json(Method::POST, LEASES, 201, lease("us", NOW)).body("/spec/leaseDurationSeconds", 15)
+    Step::json(Method::POST, LEASES, 201, lease("us", NOW))
+        .body("/spec/leaseDurationSeconds", 15)
+        .body("/metadata/labels/fakecloud-managed-by", "fakecloud")
 }
 
 fn taken() -> Step {
@@ -42,7 +45,8 @@ fn replaced() -> Step {
 
 async fn take(steps: Vec<Step>) -> (Turn, Script) {
     let (kube, script) = cluster(steps);
-    let turn = Turn::take(Arc::new(kube), "us", &CacheKey::new("", "a").unwrap()).await.unwrap();
+    let owner = Owner { secret: Secret::of_test(7), instance: "i".to_owned(), leased: false };
+    let turn = Turn::take(Arc::new(kube), &owner, "us", &CacheKey::new("", "a").unwrap()).await.unwrap();
     (turn, script)
 }
 
