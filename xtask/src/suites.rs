@@ -142,21 +142,27 @@ pub(crate) fn run(context: &Context, skip: &[String], named: Option<&Named>) -> 
         eprintln!("{} {} in {}", suite.name, verdict.word(), report::duration(took));
         results.push((suite.name, verdict, took, why));
     }
-    if needed(Need::Cluster) && !was_up {
-        cluster::down(context)?;
-    }
-    let count = |wanted| results.iter().filter(|(_, verdict, ..)| *verdict == wanted).count();
-    println!("\n{}", summary(&results));
-    println!(
-        "{} passed, {} failed, {} skipped",
-        count(Verdict::Passed),
-        count(Verdict::Failed),
-        count(Verdict::Skipped)
-    );
-    Ok(if count(Verdict::Failed) == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let down = || if needed(Need::Cluster) && !was_up { cluster::down(context).map(drop) } else { Ok(()) };
+    Ok(if close(&results, down) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn summary(results: &[(&str, Verdict, Duration, String)]) -> String {
+type Results = [(&'static str, Verdict, Duration, String)];
+
+/// Says how it went, and whether all is well. The cluster is taken down after that: should it fail, it takes nobody the
+/// verdict on the suites, but is a failure itself.
+fn close(results: &Results, down: impl FnOnce() -> Result<()>) -> bool {
+    let count = |wanted| results.iter().filter(|(_, verdict, ..)| *verdict == wanted).count();
+    println!("\n{}", summary(results));
+    let mut failed = count(Verdict::Failed);
+    if let Err(error) = down() {
+        println!("the cluster could not be taken down: {error:#}");
+        failed += 1;
+    }
+    println!("{} passed, {failed} failed, {} skipped", count(Verdict::Passed), count(Verdict::Skipped));
+    failed == 0
+}
+
+fn summary(results: &Results) -> String {
     let rows: Vec<Vec<String>> = results
         .iter()
         .map(|(name, verdict, took, why)| {
@@ -388,4 +394,18 @@ fn test(context: &Context, arguments: &[&str]) -> Command {
     context.hand_over(&mut command, Profile::Debug);
     context.keep_user_folders(&mut command);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_cluster_is_a_failure_after_all_suites_have_passed() {
+        let passed = [("format", Verdict::Passed, Duration::ZERO, String::new())];
+        assert!(close(&passed, || Ok(())));
+        assert!(!close(&passed, || Err(anyhow!("it stays"))));
+        let failed = [("format", Verdict::Failed, Duration::ZERO, "why".to_owned())];
+        assert!(!close(&failed, || Ok(())));
+    }
 }
