@@ -483,7 +483,8 @@ fn data_claim(key: &CacheKey) -> Result<Claim, Error> {
 }
 
 /// Create an object, once more where the first attempt had no answer and nothing is there. What is there counts only if
-/// our own mark proves that it was this operation that made it.
+/// Create an object, once more where the first attempt had no answer and nothing is there. Whether what is there is what
+/// was wanted, its mark says.
 fn made<T>(
     create: impl Fn() -> Result<T, Error>,
     find: impl Fn() -> Result<Option<T>, Error>,
