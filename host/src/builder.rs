@@ -586,7 +586,11 @@ async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<G
 
     let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
     let pull = match (options.restore, pull) {
-        (Some(RestoreBy::Pull), Some(make)) => Some(make(options.self_url.as_deref())?),
+        (Some(RestoreBy::Pull), Some(make)) => {
+            let pull = make(options.self_url.as_deref())?;
+            pull.check().map_err(|reason| InvalidInput::new("FAKECLOUD_K8S_SELF_URL", reason))?;
+            Some(pull)
+        }
         (Some(RestoreBy::Pull), None) => {
             let reason = "is pull, which takes an embedder that serves the files; use stream";
             return Err(InvalidInput::new("kube.restore", reason).into());

@@ -4,21 +4,22 @@
 //! Clauses: FACE-2, KUBE-3, KUBE-4, KUBE-15, HOST-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod kube_embedder;
 mod kube_support;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use elasticache_host::{
     Backend, CacheEngineKind, CacheKey, CacheSpec, ElastiCacheRuntime, Engine, Error, Grants, Manifest,
     Runtime,
 };
-use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, api::ListParams};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+
+use kube_embedder::Asked;
 
 const INTERNAL: &str = "the-embedder-s-own-token";
 
@@ -33,37 +34,6 @@ fn begin(port: u16) -> Result<ElastiCacheRuntime, String> {
 
 fn words(line: &str) -> Vec<String> {
     line.split(' ').map(str::to_owned).collect()
-}
-
-/// What pods asked for, and with which token.
-type Asked = Arc<Mutex<Vec<(String, String)>>>;
-
-/// Serves what is pending, as the embedder does.
-async fn serve(listener: TcpListener, face: ElastiCacheRuntime, asked: Asked) {
-    loop {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            if stream.read(&mut byte).await.unwrap() == 0 {
-                break;
-            }
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap();
-        let pod = head.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
-        let pod = pod.strip_prefix("/_fakecloud/elasticache/_internal/rdb/").unwrap_or_default().to_owned();
-        let token = head.lines().find_map(|line| line.strip_prefix("Authorization: Bearer "));
-        let token = token.unwrap_or_default().trim().to_owned();
-        asked.lock().unwrap().push((pod.clone(), token.clone()));
-        let pending = face.pending_rdb().unwrap();
-        let body = if face.admits_rdb(&pod, &token) { pending.read().get(&pod).cloned() } else { None };
-        let (status, body) = body.map_or(("403 Forbidden", Vec::new()), |body| ("200 OK", body));
-        let head =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(&body).await.unwrap();
-    }
 }
 
 async fn holds(face: &ElastiCacheRuntime, id: &str, key: &str, value: &str) {
@@ -106,19 +76,20 @@ async fn an_embedder_has_all_of_it_on_kubernetes() {
     face.ensure_redis("b", Some(&dump), &tags).await.unwrap();
     holds(&face, "b", "key", "first").await;
 
-    // Fetched: the pod reaches this process at the node's address.
-    let nodes: Api<Node> = Api::all(kube_support::client().await);
-    let node = nodes.list(&ListParams::default()).await.unwrap().items.remove(0);
-    let addresses = node.status.unwrap().addresses.unwrap();
-    let address = addresses.into_iter().find(|one| one.type_ == "InternalIP").unwrap().address;
-    let listener = TcpListener::bind((address.as_str(), 0)).await.unwrap();
+    // Fetched.
+    let listener = kube_embedder::listen(kube_support::client().await).await;
     let at: SocketAddr = listener.local_addr().unwrap();
     set("FAKECLOUD_K8S_RESTORE", "pull");
     assert!(begin(at.port()).unwrap_err().contains("FAKECLOUD_K8S_SELF_URL"));
+    set("FAKECLOUD_K8S_SELF_URL", &format!("https://{at}"));
+    let refused = begin(at.port()).unwrap_err();
+    assert!(refused.contains("FAKECLOUD_K8S_SELF_URL") && refused.contains("http://"), "{refused}");
     set("FAKECLOUD_K8S_SELF_URL", &format!("http://{at}"));
     let face = begin(at.port()).unwrap();
     let asked = Asked::default();
-    tokio::spawn(serve(listener, face.clone(), Arc::clone(&asked)));
+    let (pending, admitting) = (face.pending_rdb().unwrap(), face.clone());
+    let admits = move |pod: &str, token: &str| admitting.admits_rdb(pod, token);
+    tokio::spawn(kube_embedder::serve(listener, pending, admits, Arc::clone(&asked)));
     let fetched = face.ensure_redis("c", Some(&dump), &tags).await.unwrap();
     holds(&face, "c", "key", "first").await;
     let asked = asked.lock().unwrap().clone();

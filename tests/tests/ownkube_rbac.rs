@@ -5,22 +5,24 @@
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod kube_embedder;
 mod kube_namespaces;
 mod support;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use elasticache_host::RuntimeBuilder;
 use elasticache_host::engine::cluster::Cluster as _;
-use elasticache_host::engine::kube::{Kube, PERMISSIONS};
-use k8s_openapi::api::core::v1::ServiceAccount;
+use elasticache_host::engine::kube::{Kube, PERMISSIONS, PULL_PERMISSIONS, Pull};
+use elasticache_host::{PendingRdb, Restore, RuntimeBuilder};
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
 use serde_json::Value;
 
 use kube_namespaces::recorder::{Permission, Recorder};
-use kube_namespaces::{Login, World, key, redis_of, run, set};
+use kube_namespaces::{Login, World, get, key, redis_of, run, set};
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/rbac.yaml");
 
@@ -41,6 +43,22 @@ fn manifest() -> (ServiceAccount, Role, RoleBinding) {
         serde_json::from_value(role).unwrap(),
         serde_json::from_value(binding).unwrap(),
     )
+}
+
+/// The rule that stands there as a comment.
+fn rule_for_pull() -> PolicyRule {
+    let text = std::fs::read_to_string(MANIFEST).unwrap();
+    let lines = text.lines().filter_map(|line| line.strip_prefix("  # "));
+    let rule: Vec<&str> = lines.filter(|line| line.starts_with("- ") || line.starts_with("  ")).collect();
+    let [rule]: [PolicyRule; 1] = serde_saphyr::from_str(&rule.join("\n")).unwrap();
+    rule
+}
+
+fn needed(permissions: &[(&str, &str, &[&str])]) -> BTreeSet<Permission> {
+    let each = permissions
+        .iter()
+        .flat_map(|(group, resource, verbs)| verbs.iter().map(|verb| owned(&(group, resource, verb))));
+    each.collect()
 }
 
 fn permissions(rules: &[PolicyRule]) -> BTreeSet<Permission> {
@@ -66,10 +84,8 @@ fn owned(&(group, resource, verb): &(&str, &str, &str)) -> Permission {
 #[test]
 fn the_manifest_is_what_the_host_says_that_it_needs() {
     let (account, role, binding) = manifest();
-    let needed = PERMISSIONS
-        .iter()
-        .flat_map(|(group, resource, verbs)| verbs.iter().map(|verb| owned(&(group, resource, verb))));
-    assert_eq!(permissions(&role.rules.unwrap()), needed.collect());
+    assert_eq!(permissions(&role.rules.unwrap()), needed(PERMISSIONS));
+    assert_eq!(permissions(&[rule_for_pull()]), needed(PULL_PERMISSIONS));
     assert_eq!((binding.role_ref.kind.as_str(), Some(binding.role_ref.name)), ("Role", role.metadata.name));
     let subjects = binding.subjects.unwrap();
     assert_eq!(subjects.len(), 1);
@@ -98,6 +114,43 @@ fn life(world: &World, login: &Login, claims: bool) {
     done(&["down", "a"]);
     done(&["down", "a", "--delete-data"]);
     done(&["down", "b", "--delete-data"]);
+}
+
+/// The same of an embedder whose pods fetch, from the file that the command line's life left.
+async fn life_with_pull(world: &World, login: &Login, claims: bool) {
+    let (listener, pending) = (kube_embedder::listen(world.client.clone()).await, PendingRdb::default());
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let pull = Pull::new(base, "internal", pending.clone());
+    let admitting = pull.clone();
+    let admits = move |pod: &str, token: &str| admitting.admits(pod, token);
+    let asked = kube_embedder::Asked::default();
+    tokio::spawn(kube_embedder::serve(listener, pending, admits, Arc::clone(&asked)));
+
+    let options = world.options(login, claims);
+    let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
+    let kube = Kube::connect(options).await.unwrap().pulling(pull);
+    let probes = kube.probes();
+    let builder = world.builder(&world.instance, "data", claims).cluster(Arc::new(kube), probes, storage);
+    let runtime = builder.build().await.unwrap();
+    let key = key("fetched");
+    let mut spec = redis_of(&key);
+    spec.restore = Some(Restore { path: world.folder("out").join("true.rdb"), replace: true });
+    runtime.ensure(spec.clone()).await.unwrap();
+    assert_eq!(get(&runtime, &key, "k").await, "v");
+    runtime.ensure(spec).await.unwrap();
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    runtime.reboot(&key).await.unwrap();
+    assert_eq!(get(&runtime, &key, "k").await, "v");
+    assert!(runtime.reap().await.unwrap().is_empty());
+    runtime.stop(&key).await.unwrap();
+    runtime.remove_data(&key).await.unwrap();
+    assert!(
+        world
+            .all::<Secret>()
+            .await
+            .iter()
+            .all(|secret| { !secret.metadata.name.as_ref().unwrap().starts_with("fakecloud-ec-restore-") })
+    );
 }
 
 /// The engine of a cache runs for a while, and then ends of what it reads.
@@ -163,4 +216,15 @@ async fn the_whole_life_of_caches_takes_exactly_the_verbs_of_the_manifest() {
     let less: BTreeSet<_> = allowed.difference(&seen).cloned().collect();
     assert_eq!(less, NOT_SENT.iter().map(owned).collect(), "allowed and never sent");
     assert_eq!(run(world.command(&login, false).arg("ls")).code(), 0);
+
+    let pulls = rule_for_pull();
+    world.allow([rules, vec![pulls.clone()]].concat()).await;
+    let recorder = Recorder::start(&restricted.config().await).await;
+    let login = world.login("recorded-pull", &restricted, Some(&recorder.url), None);
+    life_with_pull(&world, &login, true).await;
+    life_with_pull(&world, &login, false).await;
+    let (pulls, seen) = (permissions(&[pulls]), recorder.seen());
+    let more: Vec<_> = seen.difference(&allowed).filter(|one| !pulls.contains(*one)).collect();
+    assert!(more.is_empty(), "sent, though no Role of the documentation allows it: {more:?}");
+    assert!(seen.is_superset(&pulls), "allowed for pulling and never sent: {pulls:?}");
 }

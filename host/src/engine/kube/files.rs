@@ -53,7 +53,18 @@ fn script(text: &str, args: &[&str]) -> Vec<String> {
     ["sh", "-c", text, "sh"].iter().chain(args).map(|&arg| arg.to_owned()).collect()
 }
 
-/// Writes the files one after the other, in the container that runs.
+/// That no path leads out of the folder.
+pub(super) fn check_paths(pod: &ObjectId, folder: &str, files: &[NewFile]) -> Result<(), EngineError> {
+    for file in files {
+        crate::engine::check_new_path(&file.path).map_err(|message| EngineError::Failed {
+            object: format!("{:?} for {folder} of {}", file.path, pod.name),
+            message,
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes the files one after the other, in the container that runs. Their paths were checked.
 pub(super) async fn put(
     pods: &Api<Pod>,
     pod: &ObjectId,
@@ -62,12 +73,6 @@ pub(super) async fn put(
     files: Vec<NewFile>,
     moved: Box<dyn Fn(u64) + Send>,
 ) -> Result<(), EngineError> {
-    for file in &files {
-        crate::engine::check_new_path(&file.path).map_err(|message| EngineError::Failed {
-            object: format!("{:?} for {folder} of {}", file.path, pod.name),
-            message,
-        })?;
-    }
     let mut moved = moved;
     for file in files {
         let object = format!("{folder}/{} of {}", file.path, pod.name);

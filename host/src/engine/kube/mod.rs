@@ -10,7 +10,7 @@
 //! # Caveats
 //! - No deadline of its own once a cluster is found, other than those 30 seconds.
 //! - An image needs `sh` and, for files, `cat`, `chmod`, `head`, `mkdir`, `mkfifo`, `mv`, `rm` and `stat`, as busybox and
-//!   coreutils have them.
+//!   coreutils have them; and to fetch its file itself `nc`, as busybox has it and images that build on Debian have not.
 //! - Whoever can list the namespace's objects can read their labels and annotations.
 
 mod again;
@@ -70,7 +70,8 @@ pub const PERMISSIONS: &[(&str, &str, &[&str])] = &[
     ("coordination.k8s.io", "leases", &["get", "list", "create", "patch", "delete"]),
 ];
 
-/// What it takes beside [`PERMISSIONS`] where pods fetch what they start from: their tokens are deleted.
+/// What it takes beside [`PERMISSIONS`] where pods fetch what they start from: their tokens, in Secrets of names that are
+/// not known before, are deleted.
 pub const PULL_PERMISSIONS: &[(&str, &str, &[&str])] = &[("", "secrets", &["delete"])];
 
 /// Objects of one page of a list that may be long.
@@ -155,21 +156,8 @@ impl Kube {
         pod.filter(|pod| pod.metadata.uid.as_ref() == Some(&id.uid)).ok_or_else(|| gone(&id.name))
     }
 
-    /// That very pod's container in which files can be moved.
-    async fn running_container(&self, id: &ObjectId) -> Result<&'static str, EngineError> {
-        let pod = self.this_pod(id).await?;
-        if observed::is_staging(&pod) {
-            return Ok(stage::NAME);
-        }
-        if observed::is_running(&pod) {
-            return Ok(spec::SERVER);
-        }
-        let message = observed::pod(pod).message.unwrap_or_else(|| "it does not run".to_owned());
-        Err(EngineError::Conflict { object: id.name.clone(), message })
-    }
-
-    /// Deletes the object of that uid.
-    async fn delete<K>(&self, id: &ObjectId, grace: Option<u32>) -> Result<(), EngineError>
+    /// Deletes the object of that uid; returns it as the API server last told of it, if it did.
+    async fn delete<K>(&self, id: &ObjectId, grace: Option<u32>) -> Result<Option<K>, EngineError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Debug,
     {
@@ -187,12 +175,20 @@ impl Kube {
         })
         .await;
         match answer.map_err(|error| engine_error(name, error)) {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(answer.left()),
             // The attempt before this one had an answer that was lost.
-            Err(EngineError::NotFound { .. } | EngineError::Conflict { .. }) if tries > 1 => Ok(()),
+            Err(EngineError::NotFound { .. } | EngineError::Conflict { .. }) if tries > 1 => Ok(None),
             // The name is another object's by now.
             Err(EngineError::Conflict { .. }) => Err(gone(name)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the pod is there and was created with that Secret; if nobody says so, it may be.
+    async fn may_fetch_with(&self, pod: &str, secret: &str) -> bool {
+        match self.find::<k8s::Pod>(pod).await {
+            Ok(pod) => pod.is_some_and(|pod| pull::secret_of(&pod) == Some(secret)),
+            Err(_) => true,
         }
     }
 
@@ -213,6 +209,18 @@ impl Kube {
             }
         }
     }
+}
+
+/// The container of a pod in which files can be moved.
+fn running_container(id: &ObjectId, pod: k8s::Pod) -> Result<&'static str, EngineError> {
+    if observed::is_staging(&pod) {
+        return Ok(stage::NAME);
+    }
+    if observed::is_running(&pod) {
+        return Ok(spec::SERVER);
+    }
+    let message = observed::pod(pod).message.unwrap_or_else(|| "it does not run".to_owned());
+    Err(EngineError::Conflict { object: id.name.clone(), message })
 }
 
 fn uses(pod: &k8s::Pod, claim: &str) -> bool {
@@ -269,15 +277,18 @@ impl Cluster for Kube {
 
     async fn create_pod(&self, spec: &PodSpec) -> Result<Pod, EngineError> {
         let pods: Api<k8s::Pod> = self.api();
-        let pull = self.pull.as_ref().filter(|_| spec.staged);
-        let pod = spec::pod(spec, self.options.pull_secret.as_deref(), pull.is_some());
+        let secret = match self.pull.as_ref().filter(|_| spec.staged) {
+            Some(pull) => Some(pull.prepare(&self.api(), spec).await?),
+            None => None,
+        };
+        let pod = spec::pod(spec, self.options.pull_secret.as_deref(), secret.as_deref());
         let params = PostParams::default();
-        if let Some(pull) = pull {
-            pull.prepare(&self.api(), spec).await?;
-        }
         let made = once(|| pods.create(&params, &pod)).await;
-        if let (Some(pull), Err(kube::Error::Api(_))) = (pull, &made) {
-            pull.forget(&self.api(), &spec.name).await;
+        if let (Some(secret), Err(error)) = (&secret, &made) {
+            let refused = matches!(error, kube::Error::Api(status) if status.code < 500);
+            if refused || !self.may_fetch_with(&spec.name, secret).await {
+                pull::forget(&self.api(), secret).await;
+            }
         }
         made.map(observed::pod).map_err(|error| create_error(&spec.name, error))
     }
@@ -289,10 +300,10 @@ impl Cluster for Kube {
 
     /// A grace of 0 is taken for 1: with 0 the API server forgets the pod at once, while it may still run and write.
     async fn delete_pod(&self, id: &ObjectId, grace: u32) -> Result<(), EngineError> {
-        if let Some(pull) = &self.pull {
-            pull.forget(&self.api(), &id.name).await;
+        let deleted: Option<k8s::Pod> = self.delete(id, Some(grace.max(1))).await?;
+        if let Some(secret) = deleted.as_ref().and_then(pull::secret_of) {
+            pull::forget(&self.api(), secret).await;
         }
-        self.delete::<k8s::Pod>(id, Some(grace.max(1))).await?;
         watching::until_gone::<k8s::Pod>(&self.api(), id).await
     }
 
@@ -344,25 +355,35 @@ impl Cluster for Kube {
         files: Vec<NewFile>,
         moved: Box<dyn Fn(u64) + Send>,
     ) -> Result<(), EngineError> {
-        let container = self.running_container(id).await?;
-        let Some(pull) = self.pull.as_ref().filter(|_| container == stage::NAME) else {
+        files::check_paths(id, folder, &files)?;
+        let pod = self.this_pod(id).await?;
+        let secret = pull::secret_of(&pod).map(str::to_owned);
+        let container = running_container(id, pod)?;
+        let (Some(pull), Some(secret), stage::NAME) = (&self.pull, secret, container) else {
             return files::put(&self.api(), id, container, folder, files, moved).await;
         };
-        for file in files {
-            match &file.content {
-                Content::File(_, length) => {
-                    let length = *length;
-                    pull.fetch(&self.api(), id, folder, file).await?;
-                    moved(length);
-                }
-                Content::Bytes(_) => {
-                    // Too few bytes to be told of.
-                    files::put(&self.api(), id, container, folder, vec![file], Box::new(|_| {})).await?;
+        let fetched = async move {
+            for file in files {
+                match &file.content {
+                    Content::File(_, length) => {
+                        let length = *length;
+                        pull.fetch(&self.api(), id, folder, file).await?;
+                        moved(length);
+                    }
+                    Content::Bytes(_) => {
+                        // Too few bytes to be told of.
+                        files::put(&self.api(), id, container, folder, vec![file], Box::new(|_| {})).await?;
+                    }
                 }
             }
+            Ok(())
+        };
+        let fetched = fetched.await;
+        // After any other error it may be asked for again, or is deleted.
+        if matches!(fetched, Ok(()) | Err(EngineError::NotFound { .. })) {
+            pull::forget(&self.api(), &secret).await;
         }
-        pull.forget(&self.api(), &id.name).await;
-        Ok(())
+        fetched
     }
 
     async fn get_file(
@@ -371,12 +392,12 @@ impl Cluster for Kube {
         path: &str,
         sink: Box<dyn Write + Send>,
     ) -> Result<u64, EngineError> {
-        let container = self.running_container(id).await?;
+        let container = running_container(id, self.this_pod(id).await?)?;
         files::get(&self.api(), id, container, path, sink).await
     }
 
     async fn stat_file(&self, id: &ObjectId, path: &str) -> Result<Option<FileInfo>, EngineError> {
-        let container = self.running_container(id).await?;
+        let container = running_container(id, self.this_pod(id).await?)?;
         files::stat(&self.api(), id, container, path).await
     }
 

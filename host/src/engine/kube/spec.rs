@@ -16,11 +16,11 @@ pub(super) const UID: &str = "FAKECLOUD_POD_UID";
 
 const DATA: &str = "data";
 /// The volume with the token of a restore that is fetched.
-const RESTORE: &str = "restore";
+pub(super) const RESTORE: &str = "restore";
 const DATA_FOLDER: &str = "/data";
 
-/// The pod to create.
-pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>, fetches: bool) -> k8s::Pod {
+/// The pod to create; one that fetches what it starts from has the token for that in the Secret `restore`.
+pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>, restore: Option<&str>) -> k8s::Pod {
     let server = k8s::Container {
         args: Some(spec.args.clone()).filter(|args| !args.is_empty()),
         ports: Some(vec![k8s::ContainerPort {
@@ -35,7 +35,7 @@ pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>, fetches: bool) -> k
         stage.command = Some(stage::held_back());
         let mounts = stage.volume_mounts.get_or_insert_default();
         mounts.push(mount(stage::NAME, stage::FOLDER));
-        if fetches {
+        if restore.is_some() {
             mounts.push(mount(RESTORE, pull::FOLDER));
         }
         vec![stage]
@@ -55,11 +55,11 @@ pub(super) fn pod(spec: &PodSpec, pull_secret: Option<&str>, fetches: bool) -> k
     if spec.staged {
         volumes.push(empty_folder(stage::NAME));
     }
-    if fetches {
+    if let Some(secret) = restore {
         volumes.push(k8s::Volume {
             name: RESTORE.to_owned(),
             secret: Some(k8s::SecretVolumeSource {
-                secret_name: Some(spec.name.clone()),
+                secret_name: Some(secret.to_owned()),
                 // It goes once the file has come, and the pod stays.
                 optional: Some(true),
                 ..k8s::SecretVolumeSource::default()

@@ -6,6 +6,7 @@
 
 mod create;
 mod delete;
+mod pull;
 mod records;
 mod server;
 mod turns;

@@ -21,7 +21,7 @@ type Answered = UnsyncBoxBody<Bytes, BoxError>;
 /// A request that has to come, and what it gets.
 pub(super) struct Step {
     method: Method,
-    /// The path, and some pairs of the query.
+    /// The path, up to a `*` if it has one, and some pairs of the query.
     path: &'static str,
     query: Vec<&'static str>,
     /// What the body has to have, by JSON pointer.
@@ -31,6 +31,8 @@ pub(super) struct Step {
 
 enum Answer {
     Json(u16, Value),
+    /// The object that was posted last, as it is after that.
+    Posted,
     /// Events, and then the end of the stream, or none.
     Events(Vec<Value>, bool),
     /// The connection breaks.
@@ -48,6 +50,11 @@ impl Step {
 
     pub(super) fn reset(method: Method, path: &'static str, kind: io::ErrorKind) -> Step {
         Step::new(method, path, Answer::Reset(kind))
+    }
+
+    /// Tells of the object that was posted last.
+    pub(super) fn posted(method: Method, path: &'static str) -> Step {
+        Step::new(method, path, Answer::Posted)
     }
 
     /// A list of the one pod, as a watch begins with.
@@ -87,13 +94,16 @@ pub(super) fn event(kind: &str, object: Value) -> Value {
 #[derive(Clone)]
 pub(super) struct Script {
     steps: Arc<Mutex<VecDeque<Step>>>,
+    posted: Arc<Mutex<Value>>,
+    sent: Arc<Mutex<Vec<String>>>,
     unexpected: Arc<Mutex<Vec<String>>>,
 }
 
 /// A supplier that talks to such a server.
 pub(super) fn cluster(steps: impl IntoIterator<Item = Step>) -> (Kube, Script) {
-    let script =
-        Script { steps: Arc::new(Mutex::new(steps.into_iter().collect())), unexpected: Arc::default() };
+    let steps = Arc::new(Mutex::new(steps.into_iter().collect()));
+    let (posted, sent) = (Arc::default(), Arc::default());
+    let script = Script { steps, posted, sent, unexpected: Arc::default() };
     let answering = script.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let script = answering.clone();
@@ -110,13 +120,17 @@ impl Script {
         let body = body.collect().await?.to_bytes();
         let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let said = format!("{} {} {body}", head.method, head.uri);
+        self.sent.lock().push(format!("{} {}", head.method, head.uri.path()));
         let Some(step) = self.steps.lock().pop_front() else {
             self.unexpected.lock().push(said.clone());
             panic!("nothing more was expected: {said}");
         };
         let query = head.uri.query().unwrap_or_default();
         let fits = head.method == step.method
-            && head.uri.path() == step.path
+            && match step.path.strip_suffix('*') {
+                Some(start) => head.uri.path().starts_with(start),
+                None => head.uri.path() == step.path,
+            }
             && step.query.iter().all(|pair| query.split('&').any(|one| one == *pair))
             && step.body.iter().all(|(pointer, value)| body.pointer(pointer) == Some(value));
         if !fits {
@@ -124,11 +138,18 @@ impl Script {
             self.unexpected.lock().push(format!("{said}, not {wanted}"));
             panic!("{said} came where {wanted} was expected");
         }
+        if head.method == Method::POST {
+            let mut posted = body;
+            posted["metadata"]["uid"] = "u".into();
+            *self.posted.lock() = posted;
+        }
+        let json = |code: u16, answer: &Value| {
+            let answered = Response::builder().status(code).header("date", "Wed, 25 Nov 2026 21:19:00 GMT");
+            answered.body(Full::from(answer.to_string()).map_err(BoxError::from).boxed_unsync())
+        };
         match step.answer {
-            Answer::Json(code, answer) => Ok(Response::builder()
-                .status(code)
-                .header("date", "Wed, 25 Nov 2026 21:19:00 GMT")
-                .body(Full::from(answer.to_string()).map_err(BoxError::from).boxed_unsync())?),
+            Answer::Json(code, answer) => Ok(json(code, &answer)?),
+            Answer::Posted => Ok(json(200, &self.posted.lock())?),
             Answer::Reset(kind) => Err(Box::new(io::Error::from(kind))),
             Answer::Events(events, ends) => {
                 let lines = events.into_iter().map(|event| {
@@ -140,6 +161,16 @@ impl Script {
                 Ok(Response::new(body.boxed_unsync()))
             }
         }
+    }
+
+    /// The object that was posted last.
+    pub(super) fn last_posted(&self) -> Value {
+        self.posted.lock().clone()
+    }
+
+    /// Methods and paths so far.
+    pub(super) fn sent(&self) -> Vec<String> {
+        self.sent.lock().clone()
     }
 
     /// What has to come next.
