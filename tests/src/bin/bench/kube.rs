@@ -21,6 +21,8 @@ use crate::table::{Cost, Pair, Report, Samples};
 const TARGET: f64 = 1.10;
 /// What taking over running caches may take, in ms and in list calls.
 const ADOPT: (f64, f64) = (1_000.0, 3.0);
+/// An embedder's lease.
+const LEASE: Duration = Duration::from_secs(60);
 /// Caches started at once, for the next run to take over.
 const AT_ONCE: usize = 4;
 
@@ -131,10 +133,15 @@ struct Caches {
     floor: Place,
 }
 
-/// A runtime as an embedder begins it; all of them have the same caches.
+/// A runtime as an embedder begins it, with a lease; all of them have the same caches.
 async fn begin(cluster: &KubeOptions, folder: &Path) -> Result<Runtime> {
-    let builder = Runtime::builder().backend(Backend::Kube).kube(cluster.clone()).instance("bench");
+    let builder =
+        Runtime::builder().backend(Backend::Kube).kube(cluster.clone()).instance("bench").lease(LEASE);
     Ok(builder.data_dir(folder.join("data")).cache_dir(folder.join("cache")).build().await?)
+}
+
+fn lists_of(requests: &Requests) -> f64 {
+    requests.get("list").copied().unwrap_or(0) as f64
 }
 
 fn place(cache: Cache) -> Result<Place> {
@@ -262,7 +269,8 @@ impl Arena {
         }
     }
 
-    /// From nothing to knowing every cache that runs: a new runtime of the same instance, and its list.
+    /// From nothing to knowing every cache that runs: a new runtime of the same instance, and its list. What an embedder
+    /// does beside that, to reap what dead ones left, is told apart: it is about others' caches, and can wait.
     async fn adopt(&self, wanted: usize, runs: usize, report: &mut Report) -> Result<()> {
         let room = self.floor.room().await?;
         let count = wanted.min(room);
@@ -275,6 +283,7 @@ impl Arena {
         self.start(count).await?;
         let (mut building, mut listing, mut all, mut lists) =
             (Samples::default(), Samples::default(), Samples::default(), Samples::default());
+        let (mut reaping, mut reap_lists) = (Samples::default(), Samples::default());
         let mut requests = Requests::new();
         for run in 0..=runs {
             progress(&format!("{run} of {runs} runs"));
@@ -288,12 +297,19 @@ impl Arena {
             requests = requests::sent();
             let found = caches.iter().filter(|cache| cache.state == CacheState::Available).count();
             ensure!(found == count, "{found} of {count} caches were found available");
+            let began = Instant::now();
+            let reaped = runtime.reap().await?;
+            let reap_took = began.elapsed();
+            let reap_requests = requests::sent();
+            ensure!(reaped.is_empty(), "there was nobody's cache to reap, but {reaped:?} were");
             // The first does not count: it is the one that finds its own code on no page in memory.
             if run > 0 {
                 building.push(built.as_secs_f64() * 1e3);
                 listing.push((took - built).as_secs_f64() * 1e3);
                 all.push(took.as_secs_f64() * 1e3);
-                lists.push(requests.get("list").copied().unwrap_or(0) as f64);
+                lists.push(lists_of(&requests));
+                reaping.push(reap_took.as_secs_f64() * 1e3);
+                reap_lists.push(lists_of(&reap_requests));
             }
         }
         progress("");
@@ -303,6 +319,8 @@ impl Arena {
             cost("  of it build", "ms", building, None),
             cost("  of it list", "ms", listing, None),
             cost("  list calls", "calls", lists, Some(ADOPT.1)),
+            cost("reap after that, nobody being dead", "ms", reaping, None),
+            cost("  list calls", "calls", reap_lists, None),
         ]);
         let sent: Vec<String> = requests.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         report.notes.push(format!("adopt sent the API server: {}", sent.join(", ")));
