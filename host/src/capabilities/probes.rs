@@ -21,8 +21,12 @@ use crate::types::Endpoint;
 
 /// Between the first attempts: an engine answers a few milliseconds after its start.
 const EAGER: Duration = Duration::from_millis(1);
-/// Between attempts once it is clear that this one takes its time.
-const PATIENT: Duration = Duration::from_millis(20);
+/// Between attempts at most. On Kubernetes each may be a new connection through the API server, and an engine that
+/// loads gigabytes takes minutes.
+const PATIENT: Duration = Duration::from_millis(500);
+/// A pause is this part of the time that went by, once it is clear that this engine takes its time: so it is seen at
+/// most that much later than it is ready.
+const PART: u32 = 50;
 /// How long attempts stay eager.
 const EAGER_FOR: Duration = Duration::from_secs(2);
 /// One attempt. A proxy may accept and then say nothing.
@@ -234,6 +238,11 @@ enum Unready {
     Refused(ProbeError),
 }
 
+/// Until the next attempt, after so long a time of them.
+fn pause(waited: Duration) -> Duration {
+    if waited < EAGER_FOR { EAGER } else { (waited / PART).min(PATIENT) }
+}
+
 /// An engine that could not be asked.
 fn asking_failed(name: &str, error: &ProbeError) -> wit::Error {
     let words = format!("the engine in {name}: {error}");
@@ -263,7 +272,7 @@ async fn ask_until_ready(
             reported = true;
             environment.progress.report(Progress::Waiting { what: format!("the engine in {at}") });
         }
-        sleep(if start.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+        sleep(pause(start.elapsed())).await;
     }
 }
 
@@ -327,7 +336,7 @@ async fn wait_until_ready(
             last_look = Instant::now();
             restarts += u32::from(observed.state == ContainerState::Restarting);
         }
-        sleep(if start.elapsed() < EAGER_FOR { EAGER } else { PATIENT }).await;
+        sleep(pause(start.elapsed())).await;
     }
 }
 
@@ -419,5 +428,19 @@ impl api::Host for OperationState {
                 Reply::Aggregate(count) => api::Reply::Aggregate(count),
             }
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_with_the_time_that_went_by_and_not_for_ever() {
+        let after = |seconds| pause(Duration::from_secs(seconds));
+        assert_eq!(after(1), EAGER);
+        assert_eq!(after(2), Duration::from_millis(40));
+        assert_eq!(after(10), Duration::from_millis(200));
+        assert_eq!(after(600), Duration::from_millis(500));
     }
 }
