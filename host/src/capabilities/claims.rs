@@ -1,7 +1,6 @@
 //! What an operation may do with persistent volume claims. On Kubernetes, the one way to lose a dataset leads
 //! through here.
 
-use super::pods::{CLAIM_NAME, check_object_name};
 use super::{
     ClaimHandle, OperationKind, OperationState, Purpose, denied, invalid, is_unanswered, to_wit, within,
 };
@@ -10,6 +9,7 @@ use crate::engine::cluster::{Claim, ClaimSpec};
 use crate::environment::KubeEnvironment;
 use crate::ownership::{ID, Kind, label_value, selectors};
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
+use crate::scheduling::syntax::dns_subdomain;
 
 impl OperationState {
     /// A claim as a handle, if it was made for this operation's cache.
@@ -23,7 +23,7 @@ impl OperationState {
     }
 
     pub(super) async fn look_for_claim(&mut self, name: String) -> Result<Option<ClaimHandle>, wit::Error> {
-        check_object_name("claim", &name, CLAIM_NAME)?;
+        dns_subdomain(&name).map_err(|reason| invalid("name", reason))?;
         let environment = self.kube()?;
         self.terms.grants.volume(&name)?;
         let look = async { environment.cluster.find_claim(&name).await.map_err(to_wit) };
@@ -38,7 +38,7 @@ impl OperationState {
     }
 
     pub(super) async fn make_claim(&mut self, name: String) -> Result<ClaimHandle, wit::Error> {
-        check_object_name("claim", &name, CLAIM_NAME)?;
+        dns_subdomain(&name).map_err(|reason| invalid("name", reason))?;
         let environment = self.kube()?;
         self.terms.grants.volume(&name)?;
         let key = self.may_create("claim", &name)?;

@@ -19,35 +19,17 @@ use crate::ownership::{ID, INSTANCE, Kind, PORT, VOLUME, label_value, selectors}
 use crate::policy::bindings::fakecloud::elasticache::kube as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::scheduling::Scheduling;
+use crate::scheduling::syntax::dns_label;
 use crate::snapshot::Snapshot;
 use crate::types::CacheKey;
 
 /// Under this annotation a pod says how it was scheduled, so that the one that follows it can be alike.
 const SCHEDULING: &str = "fakecloud-elasticache-scheduling";
-/// Longest name of a pod, in bytes: a DNS-1123 label.
-const POD_NAME: usize = 63;
-/// Longest name of a claim, in bytes: a DNS-1123 subdomain.
-pub(super) const CLAIM_NAME: usize = 253;
 
 /// What a handle points at.
 pub(super) struct PodTarget {
     pub(super) id: ObjectId,
     instance: String,
-}
-
-/// A name as Kubernetes allows it: labels of lower-case letters, digits and `-`, with `.` between them if the name
-/// may have several.
-pub(super) fn check_object_name(what: &str, name: &str, length: usize) -> Result<(), wit::Error> {
-    let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let sound = |label: &str| {
-        !label.is_empty() && !label.starts_with('-') && !label.ends_with('-') && label.bytes().all(inside)
-    };
-    let labels = if length == POD_NAME { 1 } else { usize::MAX };
-    if name.len() <= length && name.split('.').count() <= labels && name.split('.').all(sound) {
-        return Ok(());
-    }
-    let shown: String = name.chars().take(80).collect();
-    Err(invalid("name", format!("{shown:?} is no name for a {what}")))
 }
 
 /// The port that the server in a pod listens on.
@@ -77,7 +59,7 @@ impl OperationState {
 
     /// The pod of a name, if it is one that the operation may see.
     pub(super) async fn look_for_pod(&mut self, name: String) -> Result<Option<PodHandle>, wit::Error> {
-        check_object_name("pod", &name, POD_NAME)?;
+        dns_label(&name).map_err(|reason| invalid("name", reason))?;
         let environment = self.kube()?;
         let look = async { environment.cluster.find_pod(&name).await.map_err(to_wit) };
         let found = self.bounded("looking for pod", &name, Purpose::Cleanup, within::CALL, look).await?;
@@ -265,7 +247,7 @@ impl OperationState {
         spec: api::PodSpec,
         claim: Option<ClaimHandle>,
     ) -> Result<PodHandle, wit::Error> {
-        check_object_name("pod", &spec.name, POD_NAME)?;
+        dns_label(&spec.name).map_err(|reason| invalid("name", reason))?;
         let environment = self.kube()?;
         let key = self.may_create("pod", &spec.name)?;
         let grants = &self.terms.grants;
@@ -355,32 +337,5 @@ pub(super) fn to_wit_scheduling(scheduling: Scheduling) -> api::Scheduling {
                 seconds: t.toleration_seconds,
             })
             .collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    #[test]
-    fn names_are_those_that_kubernetes_takes() {
-        check_object_name("pod", "fakecloud-ec-a-0123456789ab", POD_NAME).unwrap();
-        check_object_name("claim", "data-a.h-01", CLAIM_NAME).unwrap();
-        for (name, length) in [
-            ("", POD_NAME),
-            ("-a", POD_NAME),
-            ("a-", POD_NAME),
-            ("A", POD_NAME),
-            ("a.b", POD_NAME),
-            ("a/../b", CLAIM_NAME),
-            ("a..b", CLAIM_NAME),
-            ("a.-b", CLAIM_NAME),
-            (&"k".repeat(64), POD_NAME),
-            (&"k".repeat(254), CLAIM_NAME),
-        ] {
-            assert!(check_object_name("pod", name, length).is_err(), "{name}");
-        }
     }
 }

@@ -58,9 +58,6 @@ pub struct Pod {
     pub address: Option<String>,
     /// The kubelet's or the scheduler's own words on why it does not run.
     pub message: Option<String>,
-    /// That it will not run by itself is clear: the image cannot be fetched, the server cannot be started, it
-    /// ended, no node takes it.
-    pub hopeless: bool,
 }
 
 /// What a taint of a node must be for the pod to bear it, in Kubernetes' words and spelling.

@@ -55,10 +55,9 @@ pub(super) fn pod(pod: k8s::Pod) -> Pod {
     let outlook = outlook(&pod);
     let status = pod.status.as_ref();
     let server = pod.spec.as_ref().and_then(|spec| spec.containers.iter().find(|one| one.name == SERVER));
-    let (hopeless, message) = match outlook {
-        Outlook::Open => (false, None),
-        Outlook::Doubtful(message, patience) => (patience == UNSCHEDULABLE, Some(message)),
-        Outlook::Hopeless(message) => (true, Some(message)),
+    let message = match outlook {
+        Outlook::Open => None,
+        Outlook::Doubtful(message, _) | Outlook::Hopeless(message) => Some(message),
     };
     Pod {
         image: server.and_then(|server| server.image.clone()).unwrap_or_default(),
@@ -70,7 +69,6 @@ pub(super) fn pod(pod: k8s::Pod) -> Pod {
         labels: pod.metadata.labels.unwrap_or_default(),
         annotations: pod.metadata.annotations.unwrap_or_default(),
         message,
-        hopeless,
     }
 }
 

@@ -164,7 +164,6 @@ impl World {
             terminating: pod.terminating,
             staging: pod.staged,
             address: pod.address.clone(),
-            hopeless: pod.has_ended() || obstacle.is_some(),
             message: ended.or(obstacle),
         }
     }
@@ -209,7 +208,7 @@ impl World {
             own: Files::new(),
             mounts: [(disk, DATA.to_owned())],
         };
-        let shown = Pod { hopeless: false, message: None, ..self.observed(&pod) };
+        let shown = Pod { message: None, ..self.observed(&pod) };
         self.pods.insert(spec.name.clone(), pod);
         Ok(shown)
     }
@@ -258,8 +257,8 @@ impl World {
         };
         if there {
             Some(Ok(pod))
-        } else if pod.hopeless {
-            Some(Err(failed(&id.name, pod.message.unwrap_or_default())))
+        } else if let Some(message) = pod.message {
+            Some(Err(failed(&id.name, message)))
         } else if goal == PodGoal::Staging && !staged {
             Some(Err(failed(&id.name, "its server was let go already")))
         } else {

@@ -138,7 +138,7 @@ async fn a_stage_is_seen_while_it_runs() {
     };
     let seen = stage(json!({ "running": {} }));
     let pod = waited(vec![Step::listed(&[seen])], PodGoal::Staging).await.unwrap();
-    assert!(pod.staging && !pod.hopeless);
+    assert!(pod.staging && pod.message.is_none());
     let released = stage(json!({ "terminated": { "exitCode": 0, "reason": "Completed" } }));
     let error = waited(vec![Step::listed(&[released])], PodGoal::Staging).await.unwrap_err();
     assert!(error.to_string().contains("let go"), "{error}");
