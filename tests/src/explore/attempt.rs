@@ -81,7 +81,7 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
             Ok(Err(violation)) => break Some(violation),
             Err(_) => {
                 let seen = place_of(schedule, progress.next) + ": it did not end within a day";
-                break Some(Violation { invariant: Invariant::Ends, seen });
+                break Some(Violation { invariant: Invariant::Ends, seen, at: Some(progress.next) });
             }
         }
     };
@@ -218,13 +218,17 @@ impl Course<'_> {
             return Ok(());
         }
         let invariant = if said { Invariant::of(step.r#do) } else { Invariant::Errors };
-        Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)) })
+        Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
     }
 
     /// What must hold in the end.
     async fn finish(&self, before: &[String]) -> Result<End, Violation> {
         let fails = |invariant: Invariant| {
-            move |error: anyhow::Error| Violation { invariant, seen: format!("in the end: {error:#}") }
+            move |error: anyhow::Error| Violation {
+                invariant,
+                seen: format!("in the end: {error:#}"),
+                at: None,
+            }
         };
         let runtime = self.run.runtime().await.map_err(fails(Invariant::Converges))?;
         let listed = runtime.list().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
@@ -237,7 +241,7 @@ impl Course<'_> {
             if !same {
                 let seen =
                     format!("in the end: an up of {} that runs changed something: {again:?}", cache.key);
-                return Err(Violation { invariant: Invariant::NothingChanges, seen });
+                return Err(Violation { invariant: Invariant::NothingChanges, seen, at: None });
             }
         }
         for cache in caches(&self.schedule.scenario.steps) {
@@ -254,11 +258,11 @@ impl Course<'_> {
         let leaked: Vec<_> = left.iter().filter(|line| !before.contains(line)).collect();
         if !leaked.is_empty() {
             let seen = format!("in the end, with all caches and their data removed, there is {leaked:?}");
-            return Err(Violation { invariant: Invariant::NothingLeaks, seen });
+            return Err(Violation { invariant: Invariant::NothingLeaks, seen, at: None });
         }
         if left.len() != before.len() {
             let seen = format!("in the end, of what others had, there is only {left:?}");
-            return Err(Violation { invariant: Invariant::NothingForeign, seen });
+            return Err(Violation { invariant: Invariant::NothingForeign, seen, at: None });
         }
         Ok(End::Finished)
     }
@@ -277,8 +281,11 @@ impl Course<'_> {
     }
 
     async fn everything(&self) -> Result<Vec<String>, Violation> {
-        let seen =
-            |error: anyhow::Error| Violation { invariant: Invariant::Ends, seen: format!("{error:#}") };
+        let seen = |error: anyhow::Error| Violation {
+            invariant: Invariant::Ends,
+            seen: format!("{error:#}"),
+            at: None,
+        };
         self.world.everything().await.map_err(seen)
     }
 }
