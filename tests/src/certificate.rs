@@ -14,7 +14,7 @@ use crate::verdict::{self, Outcome};
 use crate::world::Place;
 
 /// Failures that are reported call by call; of the others there is what the matrix shows.
-const FAILURES: usize = 100;
+pub const FAILURES: usize = 100;
 
 /// The contract's files: a verdict is about one version of them.
 const WIT: [&str; 9] = [
@@ -188,8 +188,10 @@ pub struct Seen {
     pub scenarios: Vec<model::Scenario>,
     /// With them.
     pub matrix: Matrix,
-    /// What did not hold.
+    /// What did not hold, as far as it is shown.
     pub failures: Vec<model::Failure>,
+    /// The clauses of all that did not hold.
+    pub violated: BTreeSet<&'static str>,
     /// Counts.
     pub figures: BTreeMap<String, u64>,
 }
@@ -209,7 +211,7 @@ pub fn report(asked: &Asked, policy: &PolicyInfo, seen: Seen) -> anyhow::Result<
     let promises: Vec<String> = description
         .map(|of| of.promises.iter().map(|promise| (*promise).to_owned()).collect())
         .unwrap_or_default();
-    let clauses = clauses(asked, &promises, &scenarios, &failures)?;
+    let clauses = clauses(asked, &promises, &scenarios, &seen.violated)?;
     let mut skipped: Vec<model::Skip> = clauses
         .iter()
         .filter(|clause| clause.status == model::Status::Skipped)
@@ -264,7 +266,7 @@ fn clauses(
     asked: &Asked,
     promises: &[String],
     scenarios: &[model::Scenario],
-    failures: &[model::Failure],
+    violated: &BTreeSet<&'static str>,
 ) -> anyhow::Result<Vec<model::Clause>> {
     let corpus = crate::corpus::all()?;
     let explored: BTreeSet<&str> = Invariant::ALL.iter().map(|invariant| invariant.clause()).collect();
@@ -281,7 +283,7 @@ fn clauses(
         }
         let status = if !is_owed(asked, &clause, promises) {
             model::Status::NotClaimed
-        } else if failures.iter().any(|failure| failure.clause == clause.id) {
+        } else if violated.contains(clause.id) {
             model::Status::Failed
         } else if explored.contains(clause.id) {
             match asked.faults {

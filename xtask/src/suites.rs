@@ -311,6 +311,11 @@ fn conformance_sim(ground: &Ground) -> Result<()> {
     judge(ground, &["--backend", "sim"], EXAMPLE, "--policy", &component)
 }
 
+/// How the line begins by which runs of one seed are compared.
+const HASH: &str = "trace hash: ";
+/// For some hundred schedules, unless something hangs.
+const RANDOM_WITHIN: Duration = Duration::from_secs(600);
+
 /// Every fault at every call of every scenario, and steps, order and faults by a seed, with each policy. Not optimised:
 /// to compile all that this stands on once more takes longer than it saves.
 fn faults(ground: &Ground) -> Result<()> {
@@ -319,11 +324,28 @@ fn faults(ground: &Ground) -> Result<()> {
     for policy in POLICIES {
         let environment = context.policies(Profile::Debug).join(format!("{policy}.toml"));
         for world in simulated(policy) {
-            for faults in [&["single"][..], &["random", "--schedules", "500"]] {
-                report::heading(&format!("{policy} on {}: faults, {}", world[1..].join(" "), faults[0]));
+            let run = |faults: &[&str]| {
                 let mut command = process::command(&program);
                 command.args(world).arg("--faults").args(faults).arg("--env").arg(&environment);
-                process::run(command.current_dir(&context.root))?;
+                command.current_dir(&context.root);
+                command
+            };
+            let place = world[1..].join(" ");
+            report::heading(&format!("{policy} on {place}: faults, single"));
+            process::run(&mut run(&["single"]))?;
+            report::heading(&format!("{policy} on {place}: faults, random"));
+            let mut hashes = Vec::new();
+            // What is said of a seed can only be replayed if the same seed is the same runs.
+            for _ in 0..2 {
+                let seen = process::capture(&mut run(&["random", "--schedules", "500"]), RANDOM_WITHIN)?;
+                print!("{}", seen.stdout);
+                if !seen.status.success() {
+                    anyhow::bail!("{policy} on {place} with faults by a seed: {}", seen.status);
+                }
+                hashes.extend(seen.stdout.lines().filter(|line| line.starts_with(HASH)).map(str::to_owned));
+            }
+            if hashes.len() != 2 || hashes[0] != hashes[1] {
+                anyhow::bail!("{policy} on {place}: the same seed gave {hashes:?}");
             }
         }
     }

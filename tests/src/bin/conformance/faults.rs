@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
-use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, attempt, random, shrink};
+use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, Violation, attempt, random, shrink};
 use conformance::faults::Line;
 use conformance::spec::Profile;
 use conformance::trace;
@@ -24,6 +24,8 @@ use crate::Args;
 
 /// Violations that are shown with their words; the others are counted.
 const SHOWN: usize = 20;
+/// Where a schedule was run twice.
+const ANOTHER_WAY: &str = "the same schedule went another way when it was run again";
 /// One schedule in so many is run twice.
 const AGAIN: usize = 100;
 
@@ -42,8 +44,7 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     }
     let tally = Tally::new()?;
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
-    let (seen, failed) = tally.close(&subject, args)?;
-    let verdict = if failed { Verdict::Fails } else { Verdict::Conforms };
+    let (seen, verdict) = tally.close(&subject, args)?;
     runtime.block_on(crate::reporting::close(args, &environment, seen, verdict))
 }
 
@@ -53,7 +54,7 @@ struct Tally {
     bar: ProgressBar,
     calls: AtomicUsize,
     traces: Mutex<Traces>,
-    failed: Mutex<BTreeMap<String, (Schedule, String)>>,
+    failed: Mutex<BTreeMap<String, (Schedule, Option<Violation>)>>,
     matrix: Matrix,
 }
 
@@ -93,31 +94,29 @@ impl Tally {
         self.matrix.note(schedule, trial);
         let hash = trace::hash(&trial.calls);
         let count = self.traces.lock().add(&schedule.to_string(), &hash);
-        let mut violation = trial.violation.as_ref().map(ToString::to_string);
         // The same schedule is the same run, or nothing that is said of it could be replayed.
-        if count.is_multiple_of(AGAIN)
-            && let Ok(again) = attempt(subject, schedule)
-            && trace::hash(&again.calls) != hash
-        {
-            violation = Some("the same schedule went another way when it was run again".to_owned());
-        }
-        if let Some(violation) = violation {
+        let differs = count.is_multiple_of(AGAIN)
+            && attempt(subject, schedule).map_or(true, |again| trace::hash(&again.calls) != hash);
+        if differs || trial.violation.is_some() {
             let mut failed = self.failed.lock();
-            failed.insert(schedule.to_string(), (schedule.clone(), violation));
+            failed.insert(schedule.to_string(), (schedule.clone(), trial.violation.clone()));
             self.bar.set_message(format!("{} violations", failed.len()));
         }
     }
 
-    /// Prints what came of them; whether anything did not hold.
-    fn close(self, subject: &Subject, args: &Args) -> Result<(Seen, bool)> {
+    /// Prints what came of them, and returns it with the verdict.
+    fn close(self, subject: &Subject, args: &Args) -> Result<(Seen, Verdict)> {
         self.bar.finish_and_clear();
         let failed = self.failed.into_inner();
         let mut failures = Vec::new();
-        for (schedule, violation) in failed.values().take(SHOWN) {
+        for (at, (schedule, violation)) in failed.values().take(certificate::FAILURES).enumerate() {
             let (least, seen) = shrink(subject, schedule, attempt(subject, schedule)?)?;
-            let violation = seen.violation.as_ref().map_or_else(|| violation.clone(), ToString::to_string);
+            let violation = seen.violation.as_ref().or(violation.as_ref());
+            let violation = violation.map_or_else(|| ANOTHER_WAY.to_owned(), ToString::to_string);
             let replay = replay_command(args, &least);
-            println!("FAIL  {violation}\n      replay: {replay}");
+            if at < SHOWN {
+                println!("FAIL  {violation}\n      replay: {replay}");
+            }
             failures.extend(certificate::failure(&least, &seen, args.place(), replay));
         }
         let traces = self.traces.into_inner();
@@ -137,8 +136,15 @@ impl Tally {
             ("host calls".to_owned(), calls as u64),
             ("violations".to_owned(), failed.len() as u64),
         ]);
-        let seen = Seen { scenarios: Vec::new(), matrix: self.matrix, failures, figures };
-        Ok((seen, !failed.is_empty()))
+        let violated =
+            failed.values().filter_map(|(_, violation)| Some(violation.as_ref()?.invariant.clause()));
+        let violated = violated.collect();
+        let verdict = match (failed.is_empty(), traces.count) {
+            (false, _) => Verdict::Fails,
+            (true, 0) => Verdict::Partial,
+            (true, _) => Verdict::Conforms,
+        };
+        Ok((Seen { scenarios: Vec::new(), matrix: self.matrix, failures, violated, figures }, verdict))
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, ValueEnum};
 use conformance::certificate::{self, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::Faults;
@@ -106,6 +107,10 @@ impl Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    if args.backend != Backend::Sim && exploration(&args).is_some() {
+        let why = "faults are simulated: --faults and --replay go with --backend sim (and --profile kube)";
+        Args::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     reporting::prepare(&args)?;
     let async_runtime = tokio::runtime::Runtime::new()?;
     match exploration(&args) {

@@ -22,6 +22,9 @@ pub(crate) async fn close(
     seen: Seen,
     mut verdict: Verdict,
 ) -> Result<ExitCode> {
+    if verdict == Verdict::Conforms && !args.only.is_empty() {
+        verdict = Verdict::Partial;
+    }
     if args.profile.is_some() || args.report.is_some() {
         let policy = inspect_environment(environment).await?;
         let promises = policy.description.as_ref().map(|of| of.promises.clone()).unwrap_or_default();
