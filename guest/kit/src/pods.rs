@@ -399,15 +399,29 @@ fn create_on<S: Storage>(
         }
         Ok(cache)
     })();
-    let made = made.map_err(|error| unless_deleted(&pod, &spec.key, error));
-    if made.is_err() {
-        tidy(delete(&pod, SHORT_GRACE), "deleting the pod that failed to start");
-        if let Some(before) = before {
-            let again = put_back::<S>(operation, spec, plan, claim, before);
-            tidy(again, "having back the dataset that was there before");
+    let error = match made {
+        Ok(cache) => return Ok(cache),
+        Err(error) => unless_deleted(&pod, &spec.key, error),
+    };
+    // On a new claim there is nothing that it could have failed to load.
+    let had_data = claim.is_some_and(|claim| claim.info().operation != operation.id);
+    let unloadable =
+        had_data && restored.is_none() && matches!(error, Error::EngineError(_)) && has_failed(&pod);
+    tidy(delete(&pod, SHORT_GRACE), "deleting the pod that failed to start");
+    let Some(claim) = claim else { return Err(error) };
+    if let Some(before) = before {
+        let again = aside::<S, _>(operation, spec, plan, claim, |server| S::unstage(server, before));
+        tidy(again, "having back the dataset that was there before");
+    }
+    // A restore may have been cut off that put it there.
+    if unloadable {
+        match aside::<S, _>(operation, spec, plan, claim, S::undo) {
+            Ok(true) => return create_on::<S>(operation, spec, plan, Some(claim), None),
+            Ok(false) => {}
+            Err(second) => log(Level::Warn, &format!("looking for a dataset from before: {second:?}")),
         }
     }
-    made
+    Err(error)
 }
 
 /// Put a snapshot in place, before the server starts. Returns what this took the place of.
@@ -431,18 +445,18 @@ fn stage<S: Storage>(
     }
 }
 
-/// Undo what `stage` did to a claim, from a pod that is made for nothing else.
-fn put_back<S: Storage>(
+/// Change what lies on a claim, from a pod that is made for nothing else.
+fn aside<S: Storage, T>(
     operation: &Operation,
     spec: &CacheSpec,
     plan: &Plan,
-    claim: Option<&Claim>,
-    before: S::Before,
-) -> Result<(), Error> {
-    let pod = create_pod::<S>(operation, spec, plan, claim, true)?;
-    let put = watched(|within| pod.wait_staging(within)).and_then(|_| S::unstage((&pod).into(), before));
-    tidy(delete(&pod, SHORT_GRACE), "deleting the pod that put the dataset back");
-    put
+    claim: &Claim,
+    change: impl FnOnce(Server) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let pod = create_pod::<S>(operation, spec, plan, Some(claim), true)?;
+    let changed = watched(|within| pod.wait_staging(within)).and_then(|_| change((&pod).into()));
+    tidy(delete(&pod, SHORT_GRACE), "deleting the pod that changed what lies on the claim");
+    changed
 }
 
 fn create_pod<S: Storage>(
@@ -482,7 +496,6 @@ fn data_claim(key: &CacheKey) -> Result<Claim, Error> {
     made(|| kube::create_claim(&name), find, |_| true)
 }
 
-/// Create an object, once more where the first attempt had no answer and nothing is there. What is there counts only if
 /// Create an object, once more where the first attempt had no answer and nothing is there. Whether what is there is what
 /// was wanted, its mark says.
 fn made<T>(
@@ -617,6 +630,11 @@ fn delete(pod: &Pod, grace: u32) -> Result<(), Error> {
         },
         other => other,
     }
+}
+
+/// Whether a pod's engine ended with an error, as one does that cannot load its data.
+fn has_failed(pod: &Pod) -> bool {
+    pod.refresh().is_ok_and(|info| info.phase == PodPhase::Failed)
 }
 
 /// Whether a pod's engine is gone for good.
