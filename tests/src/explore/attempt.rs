@@ -205,7 +205,7 @@ impl Course<'_> {
                     self.world.risen(&cache);
                 }
             }
-            _ if ends(step) => self.world.risen(&step.cache),
+            _ if ends(step) || gave_up(step) => self.world.risen(&step.cache),
             _ => {}
         }
     }
@@ -315,6 +315,11 @@ fn may_have_been_done(step: &Step) -> bool {
 /// Whether it ends what it finds, and succeeds where it finds nothing.
 fn ends(step: &Step) -> bool {
     matches!(step.r#do, Action::Stop | Action::StopAll | Action::RemoveData)
+}
+
+/// Whether it gave up what was there for what no engine could load, and so left no pod.
+fn gave_up(step: &Step) -> bool {
+    step.r#do == Action::Up && step.replace && step.error.as_deref() == Some("engine-error")
 }
 
 /// Every cache that steps name.
