@@ -177,8 +177,8 @@ impl Course<'_> {
     /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
     async fn bring_up_fallen(&self, before: &Step, at: usize) -> Result<End, Violation> {
         while let Some(cache) = self.world.fallen() {
-            if before.r#do == Action::Up && before.cache == cache {
-                // That is what comes next, with what it restores perhaps.
+            if before.r#do == Action::Up && before.cache == cache && before.adopted != Some(true) {
+                // That is what comes next, with what it restores perhaps, and it need not find it there.
                 self.world.risen(&cache);
                 continue;
             }
