@@ -177,8 +177,8 @@ impl Course<'_> {
     /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
     async fn bring_up_fallen(&self, before: &Step, at: usize) -> Result<End, Violation> {
         while let Some(cache) = self.world.fallen() {
-            if before.r#do == Action::Up && before.cache == cache && before.adopted != Some(true) {
-                // That is what comes next, with what it restores perhaps, and it need not find it there.
+            if before.cache == cache && brings_up(before) {
+                // That is what comes next, with what it restores perhaps.
                 self.world.risen(&cache);
                 continue;
             }
@@ -315,6 +315,11 @@ fn may_have_been_done(step: &Step) -> bool {
 /// Whether it ends what it finds, and succeeds where it finds nothing.
 fn ends(step: &Step) -> bool {
     matches!(step.r#do, Action::Stop | Action::StopAll | Action::RemoveData)
+}
+
+/// Whether it brings a cache up, and need not find it there.
+fn brings_up(step: &Step) -> bool {
+    step.r#do == Action::Up && step.error.is_none() && step.adopted != Some(true)
 }
 
 /// Whether it gave up what was there for what no engine could load, and so left no pod.
