@@ -319,7 +319,7 @@ fn ends(step: &Step) -> bool {
 
 /// Whether it brings a cache up, and need not find it there.
 fn brings_up(step: &Step) -> bool {
-    step.r#do == Action::Up && step.error.is_none() && step.adopted != Some(true)
+    step.r#do == Action::Up && step.error.is_none() && step.errors.is_empty() && step.adopted != Some(true)
 }
 
 /// Whether it gave up what was there for what no engine could load, and so left no pod.
