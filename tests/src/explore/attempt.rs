@@ -200,7 +200,7 @@ impl Course<'_> {
     fn stay_ended(&self, step: &Step) {
         step.steps.iter().for_each(|inner| self.stay_ended(inner));
         match step.r#do {
-            Action::StopAll => {
+            Action::StopAll if ends(step) => {
                 while let Some(cache) = self.world.fallen() {
                     self.world.risen(&cache);
                 }
@@ -314,7 +314,7 @@ fn may_have_been_done(step: &Step) -> bool {
 
 /// Whether it ends what it finds, and succeeds where it finds nothing.
 fn ends(step: &Step) -> bool {
-    matches!(step.r#do, Action::Stop | Action::StopAll | Action::RemoveData)
+    step.error.is_none() && matches!(step.r#do, Action::Stop | Action::StopAll | Action::RemoveData)
 }
 
 /// Whether it brings a cache up, and need not find it there.
