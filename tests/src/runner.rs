@@ -237,16 +237,19 @@ impl Run {
                 .context("the endpoint that was returned")?;
         }
         let mut state = self.state.lock().await;
-        let before = state.caches.insert(step.cache.clone(), cache).and_then(|cache| cache.endpoint);
+        let before = state.caches.get(&step.cache).and_then(|cache| cache.endpoint.as_ref());
+        // Held against what it was before this step, however often the step has to be done again.
         match (step.endpoint, before) {
             (Some(EndpointIs::Same), before) if self.setting.keeps_endpoints => {
-                same("the endpoint", before.as_ref(), &endpoint)
+                same("the endpoint", before, &endpoint)?;
             }
-            (Some(EndpointIs::Other), Some(before)) if before == endpoint => {
+            (Some(EndpointIs::Other), Some(before)) if *before == endpoint => {
                 bail!("the endpoint is still {before}")
             }
-            _ => Ok(()),
+            _ => {}
         }
+        state.caches.insert(step.cache.clone(), cache);
+        Ok(())
     }
 
     async fn returns_a_flag(&self, step: &Step) -> Result<()> {
