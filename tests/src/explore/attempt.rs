@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use elasticache_host::{CacheKey, CacheSpec, CacheState};
+use elasticache_host::{CacheKey, CacheSpec, CacheState, Engine};
 use tokio::time::timeout;
 
 use super::subject::quick_folder;
@@ -233,6 +233,12 @@ impl Course<'_> {
         let runtime = self.run.runtime().await.map_err(fails(Invariant::Converges))?;
         let listed = runtime.list().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
         for cache in listed.into_iter().filter(|cache| cache.state == CacheState::Available) {
+            if cache.engine != Engine::Memcached
+                && let Some(endpoint) = &cache.endpoint
+            {
+                let answer = self.world.ask(endpoint, &["PING".to_owned()]).await;
+                answer.map_err(fails(Invariant::Endpoint))?;
+            }
             let then = self.but_leases().await?;
             let spec = CacheSpec::new(cache.key.clone(), cache.engine);
             let again =
