@@ -55,7 +55,7 @@ pub struct Mutant {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct By {
-    /// A file of `tests/tests`; `scenario` or `faults` for the corpus, without and with single faults.
+    /// A file of `tests/tests`; `scenario` for the corpus.
     pub program: String,
     /// The test, or the scenario.
     pub test: String,
@@ -136,7 +136,6 @@ pub fn all() -> Result<Vec<Mutant>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::explore::Invariant;
     use crate::{corpus, spec};
 
     #[test]
@@ -159,7 +158,6 @@ mod tests {
             let scenario = || scenarios.iter().find(|scenario| scenario.name == by.test).unwrap();
             let named = match by.program.as_str() {
                 "scenario" => scenario().clauses.clone(),
-                "faults" => Invariant::ALL.map(|invariant| invariant.clause().to_owned()).into(),
                 program => {
                     let file = format!("{}/tests/{program}.rs", env!("CARGO_MANIFEST_DIR"));
                     spec::tests::named(&std::fs::read_to_string(file).unwrap())

@@ -35,7 +35,7 @@ impl By {
     /// The program that has the test.
     pub fn program(&self) -> &str {
         match self.program.as_str() {
-            "scenario" | "faults" => RUNNER,
+            "scenario" => RUNNER,
             name => name,
         }
     }
@@ -43,7 +43,6 @@ impl By {
     fn arguments(&self) -> Vec<&str> {
         match self.program.as_str() {
             "scenario" => vec!["--only", &self.test],
-            "faults" => vec!["--only", &self.test, "--faults", "single"],
             _ => vec![&self.test],
         }
     }
