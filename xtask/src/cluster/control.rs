@@ -162,6 +162,8 @@ fn controller_command(layout: &Layout, inside: &Identity) -> Command {
     command.arg(format!("--secure-port={CONTROLLER_PORT}"));
     // Its own rights are few: each controller has those of its own service account.
     command.args(["--use-service-account-credentials=true", "--enable-hostpath-provisioner=true"]);
+    // For the tests' many claims, as the kubelet for their pods.
+    command.args(["--kube-api-qps=100", "--kube-api-burst=200"]);
     file(&mut command, "kubeconfig", layout.file("controller-manager.kubeconfig"));
     file(&mut command, "service-account-private-key-file", layout.pki("service-account.key"));
     file(&mut command, "root-ca-file", layout.pki("ca.crt"));
@@ -214,6 +216,11 @@ fn write_kubelet_configuration(layout: &Layout, subnet: Subnet) -> Result<()> {
         "failSwapOn": false,
         // One that starts again says first that its node is not ready, and until it looks again no pod is put there.
         "nodeStatusUpdateFrequency": "1s",
+        // As it is shipped it asks the API server 5 times a second at most: what pods come to is told late where tests
+        // make one after the other.
+        "kubeAPIQPS": 100,
+        "kubeAPIBurst": 200,
+        "maxPods": 200,
         // The machine's firewall is not this cluster's.
         "makeIPTablesUtilChains": false,
         // A disk that is nearly full is no reason to throw out pods, nor images that cannot be pulled again.
