@@ -188,7 +188,7 @@ async fn the_whole_life_of_caches_takes_exactly_the_verbs_of_the_manifest() {
     let world = World::new("rbac").await;
     let rules = manifest().1.rules.unwrap();
     world.allow(rules.clone()).await;
-    let restricted = Login::restricted();
+    let restricted = world.restricted().await;
     let recorder = Recorder::start(&restricted.config().await).await;
     let login = world.login("recorded", &restricted, Some(&recorder.url), None);
 

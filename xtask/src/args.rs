@@ -170,8 +170,8 @@ with the seed that brings it about again; `fuzz -- --help` lists the options.",
 
 Takes Debian 12, root and a Docker Engine installed here. The first `up` builds Kubernetes 1.20.2 of Debian's
 source package, which takes about 10 minutes, and keeps the programs in the folder kubernetes/ of the cache.
-All else is in its folder cluster/: kubeconfig for an administrator, kubeconfig-restricted for a user without
-any right (`cachehost-test`), logs, data. Nobody's own kubeconfig is read or written.
+All else is in its folder cluster/: kubeconfig for an administrator, logs, data. Nobody's own kubeconfig is read
+or written.
 
 The cluster has a container engine of its own with copies of the images of redis, valkey and memcached, a
 network of its own, ports of its own on 127.0.0.1, and a default storage class that makes folders. Pods are

@@ -59,29 +59,20 @@ pub(crate) enum Part {
 pub(crate) struct Cluster {
     /// The administrator's kubeconfig.
     pub(crate) kubeconfig: PathBuf,
-    /// The kubeconfig of a user without any right, until some are bound.
-    pub(crate) restricted: PathBuf,
-    /// The context to choose in either.
+    /// The context to choose in it.
     pub(crate) context: &'static str,
 }
 
 impl Cluster {
     fn of(layout: &Layout) -> Self {
-        Self {
-            kubeconfig: layout.kubeconfig(),
-            restricted: layout.restricted_kubeconfig(),
-            context: layout::NAME,
-        }
+        Self { kubeconfig: layout.kubeconfig(), context: layout::NAME }
     }
 }
 
 /// Hands a program the cluster, under the names that tests look for, and how its parts are restarted.
 pub(crate) fn hand_over(context: &Context, command: &mut Command) {
     let cluster = Cluster::of(&Layout::of(context));
-    command
-        .env("KUBE_TEST_KUBECONFIG", &cluster.kubeconfig)
-        .env("KUBE_TEST_CONTEXT", cluster.context)
-        .env("KUBE_TEST_RESTRICTED", &cluster.restricted);
+    command.env("KUBE_TEST_KUBECONFIG", &cluster.kubeconfig).env("KUBE_TEST_CONTEXT", cluster.context);
     if let Ok(this) = std::env::current_exe() {
         command.env("KUBE_TEST_RESTART", format!("{} cluster restart", this.display()));
     }
@@ -271,7 +262,6 @@ fn daemons() -> [&'static str; 7] {
 fn print(layout: &Layout, cluster: &Cluster) {
     println!("context     {}", cluster.context);
     println!("kubeconfig  {}", cluster.kubeconfig.display());
-    println!("restricted  {}", cluster.restricted.display());
     println!("server      {}", layout::api_url());
     println!("engine      unix://{}", layout.engine_socket().display());
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use elasticache_host::engine::kube::KubeOptions;
 use elasticache_host::{Backend, CacheKey, CacheSpec, Engine, Runtime, RuntimeBuilder};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim, Pod, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
@@ -25,16 +26,15 @@ pub mod recorder;
 
 /// The one Secret that stays: owners of the namespace share it.
 pub const OWNER_SECRET: &str = "fakecloud-elasticache-owner";
-/// Whom `KUBE_TEST_RESTRICTED` is for.
-const RESTRICTED_USER: &str = "cachehost-test";
+/// Who may do nothing but what a test allows.
+const RESTRICTED: &str = "cachehost-test";
 const ROLE: &str = "test";
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!(
-            "{name} is not set: these tests need a cluster; name a kubeconfig in KUBE_TEST_KUBECONFIG, one of its \
-             contexts in KUBE_TEST_CONTEXT, and in KUBE_TEST_RESTRICTED a kubeconfig of the user {RESTRICTED_USER}, who \
-             has no rights"
+            "{name} is not set: these tests need a cluster; name a kubeconfig in KUBE_TEST_KUBECONFIG and one of its \
+             contexts in KUBE_TEST_CONTEXT"
         )
     })
 }
@@ -49,12 +49,6 @@ pub struct Login {
 impl Login {
     pub fn admin() -> Login {
         Login { kubeconfig: variable("KUBE_TEST_KUBECONFIG").into(), context: variable("KUBE_TEST_CONTEXT") }
-    }
-
-    pub fn restricted() -> Login {
-        let kubeconfig = PathBuf::from(variable("KUBE_TEST_RESTRICTED"));
-        let context = Kubeconfig::read_from(&kubeconfig).expect("KUBE_TEST_RESTRICTED can be read");
-        Login { kubeconfig, context: context.current_context.expect("KUBE_TEST_RESTRICTED has a context") }
     }
 
     pub fn file(&self) -> Kubeconfig {
@@ -195,7 +189,18 @@ impl World {
         name.to_owned()
     }
 
-    /// What the restricted user may do from now on.
+    /// Who may do nothing here but what is allowed from now on: a service account, which every cluster can have.
+    pub async fn restricted(&self) -> Login {
+        let mut account = ServiceAccount::default();
+        account.metadata.name = Some(RESTRICTED.to_owned());
+        let accounts = self.api::<ServiceAccount>();
+        accounts.create(&PostParams::default(), &account).await.unwrap();
+        let asked = TokenRequest::default();
+        let token = accounts.create_token_request(RESTRICTED, &PostParams::default(), &asked).await.unwrap();
+        self.login(RESTRICTED, &Login::admin(), None, Some(&token.status.unwrap().token))
+    }
+
+    /// What the restricted account may do from now on.
     pub async fn allow(&self, rules: Vec<PolicyRule>) {
         let (roles, bindings) = (self.api::<Role>(), self.api::<RoleBinding>());
         let mut role = Role { rules: Some(rules), ..Role::default() };
@@ -206,10 +211,10 @@ impl World {
         } else {
             roles.create(&PostParams::default(), &role).await.unwrap();
             let subject = Subject {
-                api_group: Some("rbac.authorization.k8s.io".to_owned()),
-                kind: "User".to_owned(),
-                name: RESTRICTED_USER.to_owned(),
-                namespace: None,
+                api_group: None,
+                kind: "ServiceAccount".to_owned(),
+                name: RESTRICTED.to_owned(),
+                namespace: Some(self.namespace.clone()),
             };
             let mut binding = RoleBinding {
                 role_ref: RoleRef {

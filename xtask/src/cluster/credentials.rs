@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::layout::{Layout, NAME, RESTRICTED_USER, api_url};
+use super::layout::{Layout, NAME, api_url};
 use super::network::Subnet;
 use crate::process;
 
@@ -29,9 +29,8 @@ struct User {
 }
 
 /// Kubernetes knows the rights of its own parts by their names.
-const USERS: [User; 5] = [
+const USERS: [User; 4] = [
     User { name: "admin", group: Some("system:masters"), kubeconfig: "kubeconfig" },
-    User { name: RESTRICTED_USER, group: None, kubeconfig: "kubeconfig-restricted" },
     User { name: "system:kube-controller-manager", group: None, kubeconfig: "controller-manager.kubeconfig" },
     User { name: "system:kube-scheduler", group: None, kubeconfig: "scheduler.kubeconfig" },
     User {
@@ -167,12 +166,6 @@ mod tests {
     #[test]
     fn the_nodes_user_is_named_after_the_node() {
         assert!(USERS.iter().any(|user| user.name == format!("system:node:{NAME}")));
-    }
-
-    #[test]
-    fn the_restricted_user_is_in_no_group() {
-        let user = USERS.iter().find(|user| user.name == RESTRICTED_USER);
-        assert_eq!(user.map(|user| user.group), Some(None));
     }
 
     #[test]

@@ -7,9 +7,6 @@ use crate::context::Context;
 /// The name of the kubeconfigs' context, of the node, and of the folder in each hierarchy of cgroups.
 pub(super) const NAME: &str = "fakecloud-elasticache";
 
-/// The user without any right. What it may do is for tests to bind.
-pub(super) const RESTRICTED_USER: &str = "cachehost-test";
-
 /// The bridge that pods and node share. The kernel allows names of 15 characters.
 pub(super) const BRIDGE: &str = "fce-cluster0";
 
@@ -60,10 +57,6 @@ impl Layout {
 
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.file("kubeconfig")
-    }
-
-    pub(super) fn restricted_kubeconfig(&self) -> PathBuf {
-        self.file("kubeconfig-restricted")
     }
 
     pub(super) fn engine_socket(&self) -> PathBuf {

@@ -18,7 +18,7 @@ pub(super) enum Kind {
     Docker,
     /// A Kubernetes.
     Kube,
-    /// The Kubernetes that xtask runs, whose parts can be restarted and which knows a user without any right.
+    /// The Kubernetes that xtask runs, whose parts can be restarted and whose pods reach this machine.
     OwnKube,
 }
 
