@@ -7,31 +7,19 @@
 
 mod support;
 
-use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use support::documents::{self, fields};
 use support::proxy::{Fate, Proxy};
 use support::{World, docker, eventually, ran};
 
-/// The names of all fields.
-fn fields(document: &Value) -> BTreeSet<&str> {
-    document.as_object().unwrap_or_else(|| panic!("{document}")).keys().map(String::as_str).collect()
-}
-
-const CACHE: [&str; 8] = ["adopted", "endpoint", "engine", "handle", "host_port", "id", "scope", "state"];
-
 fn is_cache(document: &Value, id: &str, engine: &str, adopted: bool) {
-    assert_eq!(fields(document), CACHE.into());
-    assert_eq!(fields(&document["endpoint"]), ["address", "port"].into());
+    documents::is_available(document, id, engine, adopted);
     assert_eq!(document["endpoint"]["address"], "127.0.0.1");
-    assert_eq!(document["endpoint"]["port"], document["host_port"]);
-    assert_eq!(document["state"], "available");
-    assert_eq!((&document["id"], &document["engine"]), (&json!(id), &json!(engine)));
-    assert_eq!((&document["scope"], &document["adopted"]), (&json!(""), &json!(adopted)));
     assert_eq!(docker::state(document["handle"].as_str().unwrap()), "running");
 }
 

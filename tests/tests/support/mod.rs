@@ -11,6 +11,7 @@ use elasticache_host::{CacheKey, CacheSpec, Engine, Restore, Runtime, RuntimeBui
 use serde_json::Value;
 
 pub mod docker;
+pub mod documents;
 pub mod proxy;
 pub mod redis;
 
