@@ -55,6 +55,10 @@ async fn look_alikes_and_strangers_are_neither_seen_nor_touched_by_any_operation
     let runtime = world.runtime(true).await;
     let folder = world.folder("out");
     let mine = key("mine");
+    // Of another instance, in a pod: before there is a claim, which is every instance's.
+    let neighbour = world.builder("neighbour", "neighbour", false).build().await.unwrap();
+    let theirs = neighbour.ensure(redis_of(&mine)).await.unwrap();
+    set(&neighbour, &mine, "whose", "theirs").await;
     let cache = runtime.ensure(redis_of(&mine)).await.unwrap();
     let pod = world.pod(&cache.handle).await;
     let labels = pod.metadata.labels.unwrap();
@@ -74,10 +78,7 @@ async fn look_alikes_and_strangers_are_neither_seen_nor_touched_by_any_operation
     runtime.stop(&mine).await.unwrap();
 
     // One with all that ours said under another name, one that says it is another cache of ours, one without anything,
-    // one under the very name that a cache of ours would have; and one of another instance.
-    let neighbour = world.builder("neighbour", "neighbour", false).build().await.unwrap();
-    let theirs = neighbour.ensure(redis_of(&mine)).await.unwrap();
-    set(&neighbour, &mine, "whose", "theirs").await;
+    // one under the very name that a cache of ours would have; and that one.
     let taken = runtime.ensure(redis_of(&key("taken"))).await.unwrap().handle;
     runtime.stop(&key("taken")).await.unwrap();
     let none = BTreeMap::new();
