@@ -12,20 +12,19 @@ mod kube_caches;
 mod kube_support;
 mod support;
 
+use std::collections::BTreeSet;
 use std::process::Child;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use elasticache_host::probes::Reply;
 use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
-use kube_caches::{Data, KEYS, Place};
+use kube_caches::{Data, Place};
 
 /// Caches that are disturbed at once.
-const LANES: usize = 4;
-/// Points at most of each kind of operation: 50 of both reboots, and more of the restores.
+const LANES: usize = 3;
+/// Points of each kind of operation: 50 of both reboots, and more of the restores.
 const KILLS: usize = 25;
 /// The same where the pod is deleted, where there is no claim to restore to, or where somebody else reboots.
 const DELETIONS: usize = 8;
@@ -45,14 +44,13 @@ struct Trial {
     place: Place,
     kind: Kind,
     snapshot: String,
-    disturbed: AtomicUsize,
 }
 
 impl Trial {
     async fn new(data: Data, kind: Kind) -> Trial {
         let place = Place::new(data).await;
         let snapshot = place.file("all.rdb").to_str().unwrap().to_owned();
-        Trial { place, kind, snapshot, disturbed: AtomicUsize::new(0) }
+        Trial { place, kind, snapshot }
     }
 
     fn args<'a>(&'a self, id: &'a str) -> Vec<&'a str> {
@@ -63,13 +61,11 @@ impl Trial {
         }
     }
 
-    /// A cache of its own for each lane, with all keys, and what is foreign beside it.
+    /// A cache of its own for each lane.
     async fn prepare(&self) -> Vec<String> {
         let ids: Vec<String> = (0..LANES).map(|lane| format!("lane{lane}")).collect();
         for id in &ids {
-            self.place.done(&["up", id], "before");
-            self.place.fill(id).await;
-            self.place.surround(id).await;
+            self.place.begin(id).await;
         }
         if self.kind != Kind::Reboot {
             self.place.done(&["snapshot", &ids[0], &self.snapshot], "before");
@@ -82,15 +78,7 @@ impl Trial {
         match self.kind {
             Kind::Reboot => {}
             Kind::Restore => drop(self.place.done(&["down", id, "--delete-data"], "before")),
-            Kind::Replace => {
-                let pod = self.place.only_pod(id, "before").await;
-                for (key, value) in [("old", "data"), ("key-0", "changed")] {
-                    assert_eq!(
-                        self.place.ask(&pod, &["SET", key, value]).await,
-                        Reply::Status("OK".to_owned())
-                    );
-                }
-            }
+            Kind::Replace => self.place.make_old(id).await,
         }
     }
 
@@ -106,24 +94,12 @@ impl Trial {
             }
             Kind::Replace => {
                 if at.is_multiple_of(2) {
-                    self.is_old_or_new(id, &when).await;
+                    self.place.is_old_or_new(id, &when).await;
                 }
                 self.place.done(&self.args(id), &when);
             }
         }
         self.place.comes_up_whole(id, &when).await;
-    }
-
-    /// All of what was there, or all of the file.
-    async fn is_old_or_new(&self, id: &str, when: &str) {
-        let pod = self.place.comes_up(id, when).await;
-        let (size, kept) = (self.place.size(&pod).await, self.place.kept(&pod).await);
-        match self.place.ask(&pod, &["GET", "old"]).await {
-            // Its first key was written again as it came up.
-            Reply::Bulk(_) => assert_eq!(size, i64::from(KEYS) + 1, "{id} {when}"),
-            _ => assert_eq!(size, i64::from(KEYS), "{id} {when}"),
-        }
-        assert_eq!(kept, Reply::Integer(KEYS.into()), "{id} {when}");
     }
 
     /// Has it happen at so many points at most, spread over all of the operation.
@@ -134,17 +110,16 @@ impl Trial {
         trial.before(&ids[0]).await;
         let events = block_in_place(|| trial.place.events(&trial.args(&ids[0])));
         trial.place.comes_up_whole(&ids[0], "undisturbed").await;
-        let points: Arc<Vec<usize>> = Arc::new(spread(events, most));
-        let (next, disturb) = (Arc::new(AtomicUsize::new(0)), Arc::new(disturb));
+        let points = Arc::new(Points::new(events, most));
+        let disturb = Arc::new(disturb);
         let mut lanes = tokio::task::JoinSet::new();
         for id in ids {
-            let (trial, points, next, disturb) =
-                (Arc::clone(&trial), Arc::clone(&points), Arc::clone(&next), Arc::clone(&disturb));
+            let (trial, points, disturb) = (Arc::clone(&trial), Arc::clone(&points), Arc::clone(&disturb));
             lanes.spawn(async move {
-                while let Some(&at) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(at) = points.next() {
                     trial.before(&id).await;
-                    if block_in_place(|| disturb.at(&trial, &id, at)) {
-                        trial.disturbed.fetch_add(1, Ordering::Relaxed);
+                    if !block_in_place(|| disturb.at(&trial, &id, at)) {
+                        points.missed(at);
                     }
                     trial.after(&id, at).await;
                 }
@@ -153,14 +128,48 @@ impl Trial {
         while let Some(lane) = lanes.join_next().await {
             lane.unwrap();
         }
-        let disturbed = trial.disturbed.load(Ordering::Relaxed);
-        println!(
-            "{data:?} {kind:?}: {disturbed} of {} points in {events} events, {:?}",
-            points.len(),
-            began.elapsed()
-        );
-        // No two runs have quite the same events.
-        assert!(disturbed * 4 >= points.len() * 3, "{disturbed} of {}", points.len());
+        let reached = points.reached();
+        println!("{data:?} {kind:?}: {reached} points in {events} events, {:?}", began.elapsed());
+        assert_eq!(reached, most, "different points that were reached, of {events} events");
+        trial.place.nothing_is_left_over(LANES).await;
+    }
+}
+
+/// The points of an operation at which something is to happen, each once: so many, spread over all of it.
+struct Points(Mutex<Wanted>);
+
+struct Wanted {
+    open: Vec<usize>,
+    begun: BTreeSet<usize>,
+    missed: usize,
+}
+
+impl Points {
+    fn new(events: usize, most: usize) -> Points {
+        assert!(events >= most, "an operation of {events} events has no {most} points");
+        let open = (0..most).rev().map(|point| point * events / most).collect();
+        Points(Mutex::new(Wanted { open, begun: BTreeSet::new(), missed: 0 }))
+    }
+
+    fn next(&self) -> Option<usize> {
+        let mut wanted = self.0.lock().unwrap();
+        let at = wanted.open.pop()?;
+        wanted.begun.insert(at);
+        Some(at)
+    }
+
+    /// No two runs have quite the same events. In the place of one that was over before, the last one is taken that
+    /// is neither begun nor to come.
+    fn missed(&self, at: usize) {
+        let mut wanted = self.0.lock().unwrap();
+        wanted.missed += 1;
+        let other = (0..at).rev().find(|point| !wanted.begun.contains(point) && !wanted.open.contains(point));
+        wanted.open.extend(other);
+    }
+
+    fn reached(&self) -> usize {
+        let wanted = self.0.lock().unwrap();
+        wanted.begun.len() - wanted.missed
     }
 }
 
@@ -168,12 +177,6 @@ impl Trial {
 trait Disturb: Send + Sync + 'static {
     /// Runs the operation until it ends; whether it came so far.
     fn at(&self, trial: &Trial, id: &str, at: usize) -> bool;
-}
-
-/// Numbers below `count`, no more than `most`, first to last.
-fn spread(count: usize, most: usize) -> Vec<usize> {
-    let points = count.min(most);
-    (0..points).map(|point| point * count / points).collect()
 }
 
 struct Killed;
@@ -254,6 +257,11 @@ async fn a_sigkill_of_the_host_at_any_moment_of_a_replacement_leaves_the_old_or_
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pod_that_is_deleted_under_a_reboot_on_a_claim_loses_nothing() {
     Trial::run(Data::OnClaim, Kind::Reboot, DELETIONS, PodsDeleted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pod_that_is_deleted_under_a_restore_leaves_what_ends_whole() {
+    Trial::run(Data::OnClaim, Kind::Restore, DELETIONS, PodsDeleted).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use elasticache_host::engine::cluster::{Cluster as _, ObjectId, Pod, PodData, PodSpec};
 use elasticache_host::probes::{Probes, Reply};
-use k8s_openapi::api::core::v1::{self as k8s, PersistentVolumeClaim};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{self as k8s, PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use crate::kube_support::{self, World};
@@ -179,7 +180,7 @@ impl Place {
     }
 
     /// Writes all keys, each acknowledged.
-    pub async fn fill(&self, id: &str) {
+    async fn fill(&self, id: &str) {
         let pod = self.only_pod(id, "before").await;
         for first in (0..KEYS).step_by(BATCH as usize) {
             let (first, last) = (first.to_string(), (first + BATCH).min(KEYS).to_string());
@@ -228,9 +229,16 @@ impl Place {
         }
     }
 
-    /// Puts beside a cache what no operation on it may touch: a pod that says of itself all that the cache's own
-    /// says, and a cache of another instance with the same name.
-    pub async fn surround(&self, id: &str) {
+    /// Makes a cache with all keys, and beside it what no operation on it may touch: a cache of another instance with
+    /// the same name, and a pod that says of itself all that the cache's own says.
+    pub async fn begin(&self, id: &str) {
+        // Its data on no claim, and before there is one: that would be one with the cache's own.
+        let up = ran(self.command(Data::InPod, OTHER, "data").args(["up", id]));
+        assert_eq!(up.code(), 0, "{up:?}");
+        let other = self.world.kube.find_pod(up.json()["handle"].as_str().unwrap()).await.unwrap().unwrap();
+        self.foreign.lock().unwrap().push(other.id);
+        self.done(&["up", id], "before");
+        self.fill(id).await;
         let pod = self.only_pod(id, "before").await;
         let spec = PodSpec {
             name: format!("{id}-look-alike"),
@@ -246,11 +254,7 @@ impl Place {
             data: PodData::EmptyDir,
         };
         let look_alike = self.world.kube.create_pod(&spec).await.unwrap().id;
-        // Its data on no claim: that would be one with the cache's own.
-        let up = ran(self.command(Data::InPod, OTHER, "data").args(["up", id]));
-        assert_eq!(up.code(), 0, "{up:?}");
-        let other = self.world.kube.find_pod(up.json()["handle"].as_str().unwrap()).await.unwrap().unwrap();
-        self.foreign.lock().unwrap().extend([look_alike, other.id]);
+        self.foreign.lock().unwrap().push(look_alike);
     }
 
     /// That all those are as they were.
@@ -282,12 +286,52 @@ impl Place {
         pod
     }
 
+    /// Makes a dataset another one than that of a snapshot that was taken before: one key more, and one changed.
+    pub async fn make_old(&self, id: &str) {
+        let pod = self.only_pod(id, "before").await;
+        for (key, value) in [("old", "data"), ("key-0", "changed")] {
+            assert_eq!(self.ask(&pod, &["SET", key, value]).await, Reply::Status("OK".to_owned()));
+        }
+    }
+
+    /// Of a restore in the place of that: all of what was there, or all of the file.
+    pub async fn is_old_or_new(&self, id: &str, when: &str) {
+        let pod = self.comes_up(id, when).await;
+        let old = matches!(self.ask(&pod, &["GET", "old"]).await, Reply::Bulk(_));
+        // Its first key was written again as it came up.
+        assert_eq!(self.kept(&pod).await, Reply::Integer(KEYS.into()), "{id} {when}");
+        assert_eq!(self.size(&pod).await, i64::from(KEYS) + i64::from(old), "{id} {when}");
+    }
+
+    /// That there is nothing but so many caches, all of them up, and what is foreign: no object of an operation that
+    /// was cut off, nor of one that mended it.
+    pub async fn nothing_is_left_over(&self, caches: usize) {
+        let foreign = self.foreign.lock().unwrap().len();
+        let all = ListParams::default();
+        let pods: Vec<_> = self.pods.list(&all).await.unwrap().items.into_iter().map(named).collect();
+        assert_eq!(pods.len(), caches + foreign, "{pods:?}");
+        let claims: Vec<_> = self.claims.list(&all).await.unwrap().items.into_iter().map(named).collect();
+        let on_claims = if self.data == Data::OnClaim { caches } else { 0 };
+        assert_eq!(claims.len(), on_claims, "{claims:?}");
+        let leases: Api<Lease> = Api::namespaced(kube_support::client().await, self.world.namespace());
+        let leases: Vec<_> = leases.list(&all).await.unwrap().items.into_iter().map(named).collect();
+        assert!(leases.is_empty(), "{leases:?}");
+        let secrets: Api<Secret> = Api::namespaced(kube_support::client().await, self.world.namespace());
+        let mut secrets: Vec<_> = secrets.list(&all).await.unwrap().items.into_iter().map(named).collect();
+        secrets.retain(|name| name.starts_with("fakecloud"));
+        assert_eq!(secrets, ["fakecloud-elasticache-owner"]);
+    }
+
     /// As `comes_up`, with every key.
     pub async fn comes_up_whole(&self, id: &str, when: &str) {
         let pod = self.comes_up(id, when).await;
         assert_eq!(self.kept(&pod).await, Reply::Integer(KEYS.into()), "{id} {when}");
         assert_eq!(self.size(&pod).await, i64::from(KEYS), "{id} {when}");
     }
+}
+
+fn named(object: impl ResourceExt) -> String {
+    object.name_any()
 }
 
 fn ok_bulk() -> Reply {
