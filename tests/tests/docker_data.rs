@@ -17,7 +17,7 @@ use elasticache_host::{CacheKey, CacheSpec, Engine, Error, Runtime};
 
 use support::proxy::{Fate, Proxy};
 use support::redis::{Redis, Reply, Writer};
-use support::{World, docker, eventually, files_in, from_file, ran, redis_of};
+use support::{World, docker, eventually, files_in, from_file, peak_memory, ran, redis_of};
 
 const KEYS: usize = 100_000;
 /// Moments of an operation at which its process is killed, beside those at which it asks the daemon for something:
@@ -372,22 +372,6 @@ async fn a_disk_that_takes_no_more_is_an_error_and_leaves_no_file() {
     }
 }
 
-/// The most memory that a process had at any time of its life, which has to end well.
-fn peak_memory(process: &mut Child) -> u64 {
-    let status = format!("/proc/{}/status", process.id());
-    let mut peak = None;
-    // The kernel keeps count; it only has to be asked while there is somebody to ask for.
-    let ended = eventually("it ends", || {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        peak = kib.map(|kib| kib << 10).max(peak);
-        process.try_wait().unwrap()
-    });
-    assert!(ended.success());
-    peak.expect("the kernel says how much memory a process has (Linux does, in /proc)")
-}
-
 /// Trap 15.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_of_256_mib_is_never_in_memory_whole() {
@@ -403,18 +387,8 @@ async fn a_snapshot_of_256_mib_is_never_in_memory_whole() {
     filled(&runtime, &world.key("small"), Engine::Redis, 10).await;
     let least = there_and_back("small", &small);
 
-    // Text that cannot be compressed, in values that it takes few commands to write.
-    let mut state = 1_u64;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(b'0' + (state >> 58) as u8)
-    });
-    let text: String = noise.take(1 << 20).collect();
     let cache = runtime.ensure(redis_of(&world.key("large"))).await.unwrap();
-    let mut redis = Redis::of(&cache);
-    for n in 0..LARGE >> 20 {
-        redis.set(&format!("large:{n}"), &text);
-    }
+    let text = Redis::of(&cache).fill_large(LARGE);
     let most = there_and_back("large", &large);
     assert!(std::fs::metadata(&large).unwrap().len() > (LARGE as u64) * 9 / 10, "it was compressed");
     for (least, most) in std::iter::zip(least, most) {

@@ -466,14 +466,6 @@ async fn restoring_over_data_is_refused_unless_asked_for_and_leaves_the_data_alo
     assert_eq!(Redis::of(&replaced).get("k").as_deref(), Some("old"));
 }
 
-/// Begins a save in the background that takes ten seconds at least; the next one is as fast as ever.
-fn save_slowly(redis: &mut Redis) {
-    redis.command(&["CONFIG", "SET", "rdb-key-save-delay", "1000"]);
-    redis.command(&["BGSAVE"]);
-    redis.command(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
-    assert_eq!(redis.info("persistence", "rdb_bgsave_in_progress"), "1");
-}
-
 /// Trap 26: SIGTERM ends a running BGSAVE.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
@@ -484,7 +476,7 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
     Redis::of(&cache).fill(SLOW);
     for round in 0..2 {
         let mut redis = Redis::of(&cache);
-        save_slowly(&mut redis);
+        redis.save_slowly();
         redis.set("last", &round.to_string());
         if round == 0 {
             runtime.reboot(&key).await.unwrap();
@@ -499,7 +491,7 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
     }
     // A snapshot waits for its turn, and has what came after the other one had begun.
     let mut redis = Redis::of(&cache);
-    save_slowly(&mut redis);
+    redis.save_slowly();
     redis.set("last", "of all");
     let file = world.folder("out").join("s.rdb");
     runtime.snapshot(&key, &file).await.unwrap();

@@ -54,6 +54,22 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The most memory that a process had at any time of its life, which has to end well.
+pub fn peak_memory(process: &mut Child) -> u64 {
+    let status = format!("/proc/{}/status", process.id());
+    let mut peak = None;
+    // The kernel keeps count; it only has to be asked while there is somebody to ask for.
+    let ended = eventually("it ends", || {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        peak = kib.map(|kib| kib << 10).max(peak);
+        process.try_wait().unwrap()
+    });
+    assert!(ended.success());
+    peak.expect("the kernel says how much memory a process has (Linux does, in /proc)")
+}
+
 /// One test's instances, data folder and objects. Dropping it removes all of them, however the test ended.
 pub struct World {
     pub instance: String,

@@ -137,6 +137,29 @@ impl Redis {
         }
     }
 
+    /// Writes so many bytes, in values of one MiB that cannot be compressed, and returns such a value.
+    pub fn fill_large(&mut self, bytes: usize) -> String {
+        let mut state = 1_u64;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            char::from(b'0' + (state >> 58) as u8)
+        });
+        let text: String = noise.take(1 << 20).collect();
+        for n in 0..bytes >> 20 {
+            self.set(&format!("large:{n}"), &text);
+        }
+        text
+    }
+
+    /// Begins a save in the background that takes ten seconds at least if there are 10,000 keys; the next one is as
+    /// fast as ever.
+    pub fn save_slowly(&mut self) {
+        self.command(&["CONFIG", "SET", "rdb-key-save-delay", "1000"]);
+        self.command(&["BGSAVE"]);
+        self.command(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
+        assert_eq!(self.info("persistence", "rdb_bgsave_in_progress"), "1");
+    }
+
     pub fn reply(&mut self) -> std::io::Result<Reply> {
         let line = self.line()?;
         let rest = line.get(1..).unwrap_or_default().to_owned();
