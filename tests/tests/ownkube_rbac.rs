@@ -97,27 +97,31 @@ fn the_manifest_is_what_the_host_says_that_it_needs() {
 
 /// Commands that make the cluster do everything that it is ever asked for, on claims or without.
 fn life(world: &World, login: &Login, claims: bool) {
+    // Each its own: the two are lived at once.
+    let [instance, a, b] = ["life", "a", "b"].map(|name| format!("{name}-{claims}"));
+    let (a, b) = (a.as_str(), b.as_str());
     let file = world.folder("out").join(format!("{claims}.rdb"));
     let file = file.to_str().unwrap();
-    let done = |args: &[&str]| world.done(login, claims, args);
-    done(&["up", "a"]);
-    assert_eq!(done(&["exec", "a", "--", "SET", "k", "v"])["success"], true);
-    done(&["snapshot", "a", file]);
-    done(&["reboot", "a"]);
-    assert_eq!(done(&["exec", "a", "--", "GET", "k"])["stdout"], "v\n");
-    done(&["up", "b", "--from", file]);
-    assert_eq!(done(&["exec", "b", "--", "GET", "k"])["stdout"], "v\n");
-    done(&["up", "b", "--from", file, "--replace-data"]);
+    let done =
+        |args: &[&str]| world.done(login, claims, &[&["--instance", instance.as_str()], args].concat());
+    done(&["up", a]);
+    assert_eq!(done(&["exec", a, "--", "SET", "k", "v"])["success"], true);
+    done(&["snapshot", a, file]);
+    done(&["reboot", a]);
+    assert_eq!(done(&["exec", a, "--", "GET", "k"])["stdout"], "v\n");
+    done(&["up", b, "--from", file]);
+    assert_eq!(done(&["exec", b, "--", "GET", "k"])["stdout"], "v\n");
+    done(&["up", b, "--from", file, "--replace-data"]);
     assert_eq!(done(&["ls"]).as_array().unwrap().len(), 2);
-    done(&["describe", "b"]);
+    done(&["describe", b]);
     assert_eq!(done(&["reap"])["removed"], serde_json::json!([]));
-    done(&["down", "a"]);
-    done(&["down", "a", "--delete-data"]);
-    done(&["down", "b", "--delete-data"]);
+    done(&["down", a]);
+    done(&["down", a, "--delete-data"]);
+    done(&["down", b, "--delete-data"]);
 }
 
-/// The same of an embedder whose pods fetch, from the file that the command line's life left.
-async fn life_with_pull(world: &World, login: &Login, claims: bool) {
+/// Restores of an embedder whose pods fetch them.
+async fn life_with_pull(world: &World, login: &Login, claims: bool, file: &Path) {
     let (listener, pending) = (kube_embedder::listen(world.client.clone()).await, PendingRdb::default());
     let base = format!("http://{}", listener.local_addr().unwrap());
     let pull = Pull::new(base, "internal", pending.clone());
@@ -132,9 +136,9 @@ async fn life_with_pull(world: &World, login: &Login, claims: bool) {
     let probes = kube.probes();
     let builder = world.builder(&world.instance, "data", claims).cluster(Arc::new(kube), probes, storage);
     let runtime = builder.build().await.unwrap();
-    let key = key("fetched");
+    let key = key(&format!("fetched-{claims}"));
     let mut spec = redis_of(&key);
-    spec.restore = Some(Restore { path: world.folder("out").join("true.rdb"), replace: true });
+    spec.restore = Some(Restore { path: file.to_owned(), replace: true });
     runtime.ensure(spec.clone()).await.unwrap();
     assert_eq!(get(&runtime, &key, "k").await, "v");
     runtime.ensure(spec).await.unwrap();
@@ -192,8 +196,12 @@ async fn the_whole_life_of_caches_takes_exactly_the_verbs_of_the_manifest() {
     let recorder = Recorder::start(&restricted.config().await).await;
     let login = world.login("recorded", &restricted, Some(&recorder.url), None);
 
-    life(&world, &login, true);
-    life(&world, &login, false);
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| life(&world, &login, true));
+            scope.spawn(|| life(&world, &login, false));
+        });
+    });
 
     let pod = world.done(&login, true, &["up", "c"])["handle"].as_str().unwrap().to_owned();
     spoil(&world, &pod).await;
@@ -216,15 +224,26 @@ async fn the_whole_life_of_caches_takes_exactly_the_verbs_of_the_manifest() {
     let less: BTreeSet<_> = allowed.difference(&seen).cloned().collect();
     assert_eq!(less, NOT_SENT.iter().map(owned).collect(), "allowed and never sent");
     assert_eq!(run(world.command(&login, false).arg("ls")).code(), 0);
+}
 
-    let pulls = rule_for_pull();
-    world.allow([rules, vec![pulls.clone()]].concat()).await;
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn restores_that_pods_fetch_take_the_verbs_of_their_rule_too() {
+    let world = World::new("rbac-pull").await;
+    let (rules, pulls) = (manifest().1.rules.unwrap(), rule_for_pull());
+    world.allow([rules.clone(), vec![pulls.clone()]].concat()).await;
+    let restricted = world.restricted().await;
     let recorder = Recorder::start(&restricted.config().await).await;
-    let login = world.login("recorded-pull", &restricted, Some(&recorder.url), None);
-    life_with_pull(&world, &login, true).await;
-    life_with_pull(&world, &login, false).await;
+    let login = world.login("recorded", &restricted, Some(&recorder.url), None);
+    let file = world.folder("out").join("s.rdb");
+    world.done(&login, false, &["up", "a"]);
+    assert_eq!(world.done(&login, false, &["exec", "a", "--", "SET", "k", "v"])["success"], true);
+    world.done(&login, false, &["snapshot", "a", file.to_str().unwrap()]);
+    for claims in [true, false] {
+        life_with_pull(&world, &login, claims, &file).await;
+    }
+    let allowed = permissions(&[rules, vec![pulls.clone()]].concat());
     let (pulls, seen) = (permissions(&[pulls]), recorder.seen());
-    let more: Vec<_> = seen.difference(&allowed).filter(|one| !pulls.contains(*one)).collect();
+    let more: Vec<_> = seen.difference(&allowed).collect();
     assert!(more.is_empty(), "sent, though no Role of the documentation allows it: {more:?}");
     assert!(seen.is_superset(&pulls), "allowed for pulling and never sent: {pulls:?}");
 }
