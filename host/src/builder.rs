@@ -283,7 +283,8 @@ impl RuntimeBuilder {
     }
 
     /// Hold a lease of this length, at least 3 s, so that others may reap what this runtime leaves behind
-    /// once it is dead. Default: none, and nothing is ever reaped unasked. For embedders that stay.
+    /// once it is dead. Default: none, and nothing is ever reaped unasked. For embedders that stay. It is renewed at a
+    /// third of its length, and every 20 s at least.
     pub fn lease(mut self, length: Duration) -> Self {
         self.lease = Some(length);
         self

@@ -302,7 +302,8 @@ mod face {
             }
         }
 
-        /// Removes what dead owners left behind. A failure is logged.
+        /// Removes what dead owners left behind. A failure is logged. It takes its time where there is something, as
+        /// [`Runtime::reap`] says: let a start that nobody should wait for do it beside everything else.
         pub async fn reap_stale(&self) {
             match self.runtime.reap().await {
                 Ok(removed) if removed.is_empty() => {}

@@ -268,7 +268,8 @@ impl Runtime {
     }
 
     /// Removes what dead owners of the same data folder left behind, containers only; returns their names.
-    /// An owner is dead once the lease that it held has ended.
+    /// An owner is dead once the lease that it held has ended. On Kubernetes, where something is there to be removed, this
+    /// first waits in vain for the owner to renew it, for 22 s at most.
     ///
     /// # Errors
     /// As the engine's. What could not be removed is left for the next time.

@@ -1,6 +1,6 @@
 //! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-17, KUBE-20, DATA-2, OWN-2.
+//! Clauses: KUBE-17, KUBE-20, KUBE-21, DATA-2, OWN-2, REAP-1, REAP-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use conformance::faults::{Fault, Planned, Tap, Tapped};
 use conformance::sim::kube::{STORAGE_CLASS, SimKube};
-use elasticache_host::{Cache, Error, Runtime};
+use elasticache_host::{Cache, Error, Runtime, RuntimeBuilder};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 mod sim_support;
 
@@ -17,6 +18,8 @@ use sim_support::{PATIENCE, key, redis};
 
 /// Orders in which the calls of two hosts are made: each one that could end badly is among them.
 const ORDERS: u64 = 24;
+/// Of embedders that stay.
+const LEASE: Duration = Duration::from_secs(60);
 
 /// A namespace, and a folder for each host.
 struct World {
@@ -35,6 +38,15 @@ impl World {
 
     /// An embedder on a machine of its own.
     async fn host(&self, instance: &str, on_claims: bool) -> Runtime {
+        self.builder(instance, on_claims).build().await.unwrap()
+    }
+
+    /// The same, if it stays.
+    async fn leased(&self, instance: &str) -> Runtime {
+        self.builder(instance, false).lease(LEASE).build().await.unwrap()
+    }
+
+    fn builder(&self, instance: &str, on_claims: bool) -> RuntimeBuilder {
         let sim = Arc::new(Tapped::new(Arc::new(self.sim.clone()), self.tap.clone()));
         let storage = on_claims.then(|| (STORAGE_CLASS.to_owned(), 1 << 30));
         Runtime::builder()
@@ -44,9 +56,6 @@ impl World {
             .data_dir(self.folder.path().join(instance))
             .cache_dir(self.folder.path().join("cache"))
             .timeout(PATIENCE)
-            .build()
-            .await
-            .unwrap()
     }
 
     /// The same with nothing in it, and its calls in another order.
@@ -204,4 +213,31 @@ async fn the_lease_of_an_operation_whose_host_died_is_removed_once_it_has_ended(
     reaper.reap().await.unwrap();
     let names: Vec<String> = world.sim.leases().into_iter().map(|lease| lease.name).collect();
     assert_eq!(names, ["somebody"]);
+}
+
+#[tokio::test]
+async fn who_lives_is_not_reaped_for_a_lease_that_nobody_could_renew() {
+    let world = World::new().await;
+    tokio::time::pause();
+    let (living, dying) = (world.leased("living").await, world.leased("dying").await);
+    let reaper = world.leased("reaper").await;
+    let kept = living.ensure(redis("a")).await.unwrap();
+    set(&living, "a", "v").await;
+    let left = dying.ensure(redis("b")).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(reaper.reap().await.unwrap(), [""; 0]);
+    assert_eq!(begun.elapsed(), Duration::ZERO, "nothing is there to be waited for");
+    drop(dying);
+    // The API server was away for longer than a lease: its clock went on, and nobody reached it.
+    world.sim.advance(2 * LEASE);
+    assert_eq!(reaper.reap().await.unwrap(), [left.handle]);
+    assert_eq!(living.find(&key("a")).await.unwrap().unwrap().handle, kept.handle);
+    assert_eq!(get(&living, "a").await, "v");
+    // Of those whose lease has ended now nobody has left anything.
+    world.leased("gone").await.list().await.unwrap();
+    world.sim.advance(2 * LEASE);
+    living.stop(&key("a")).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(reaper.reap().await.unwrap(), [""; 0]);
+    assert_eq!(begun.elapsed(), Duration::ZERO);
 }

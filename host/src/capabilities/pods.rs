@@ -1,6 +1,6 @@
 //! What an operation may do with pods, and how: every look and every change goes through here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use super::{
 };
 use crate::engine::EngineError;
 use crate::engine::cluster::{Cluster, ObjectId, Pod, PodData, PodPhase, PodSpec, Toleration};
-use crate::environment::{Environment, KubeEnvironment};
+use crate::environment::KubeEnvironment;
 use crate::lease;
 use crate::ownership::{ID, INSTANCE, Kind, PORT, VOLUME, label_value, selectors};
 use crate::policy::bindings::fakecloud::elasticache::kube as api;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
+use crate::progress::Progress;
 use crate::scheduling::Scheduling;
 use crate::scheduling::syntax::dns_label;
 use crate::snapshot::Snapshot;
@@ -87,19 +88,53 @@ impl OperationState {
         self.bounded("listing", what, Purpose::Work, within::CALL, look).await
     }
 
-    /// Pods of owners whose Lease has ended.
+    /// Pods of owners whose Lease has ended, and who do not renew it although they could.
+    ///
+    /// While the API server is away nobody can, and once it is back all Leases may have ended: whoever looks first must
+    /// not take the others for dead. Who lives renews its own within a known time. That is waited for only where somebody
+    /// left a pod, and does not count towards the time that the operation has.
     pub(super) async fn stale_pods(&mut self) -> Result<Vec<PodHandle>, wit::Error> {
         self.may_reap("pods")?;
         let environment = self.kube()?;
-        let whose = Environment::Kube(Arc::clone(&environment));
-        let look = async move { lease::dead(&whose).await.map_err(to_wit) };
-        let dead = self.bounded("listing", "dead owners", Purpose::Work, within::CALL, look).await?;
-        let all = self.list_pods(&environment, &selectors(None), "pods of dead owners").await?;
-        let stale = |observed: Pod| {
-            let made = environment.owner.provenance(Kind::Pod, &observed.id.name, &observed.annotations)?;
-            (made.leased && dead.contains(&made.instance)).then_some(PodHandle { observed, provenance: made })
+        let ended = self.ended_leases(&environment).await?;
+        let left = self.pods_of(&environment, &ended).await?;
+        let lengths = left.iter().filter_map(|pod| ended.get(&pod.provenance.instance));
+        let Some(longest) = lengths.max() else { return Ok(Vec::new()) };
+        let pause = lease::renewed_within(*longest);
+        let what = "owners whose leases have ended";
+        environment.progress.report(Progress::Waiting { what: what.to_owned() });
+        let wait = async {
+            tokio::time::sleep(pause).await;
+            Ok(())
         };
-        Ok(all.into_iter().filter_map(stale).collect())
+        self.bounded("waiting for", what, Purpose::Apart, pause + within::CALL, wait).await?;
+        let mut dead = self.ended_leases(&environment).await?;
+        dead.retain(|instance, _| ended.contains_key(instance));
+        // As they are now: what an engine may lose by its end is asked of those that run.
+        self.pods_of(&environment, &dead).await
+    }
+
+    async fn ended_leases(
+        &mut self,
+        environment: &KubeEnvironment,
+    ) -> Result<HashMap<String, Duration>, wit::Error> {
+        let look = async { lease::ended(environment).await.map_err(to_wit) };
+        self.bounded("listing", "leases that have ended", Purpose::Work, within::CALL, look).await
+    }
+
+    /// The pods of these instances, if they held a lease when they made them.
+    async fn pods_of(
+        &mut self,
+        environment: &KubeEnvironment,
+        instances: &HashMap<String, Duration>,
+    ) -> Result<Vec<PodHandle>, wit::Error> {
+        let all = self.list_pods(environment, &selectors(None), "pods of dead owners").await?;
+        let theirs = |observed: Pod| {
+            let made = environment.owner.provenance(Kind::Pod, &observed.id.name, &observed.annotations)?;
+            let is_theirs = made.leased && instances.contains_key(&made.instance);
+            is_theirs.then_some(PodHandle { observed, provenance: made })
+        };
+        Ok(all.into_iter().filter_map(theirs).collect())
     }
 
     /// Looks again at the pod behind a handle; never at another that took its name.

@@ -1,6 +1,6 @@
 //! Leases on Kubernetes: its own Lease objects, one for each instance, dated by the API server's clock.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
@@ -34,16 +34,19 @@ pub(super) fn has_ended(lease: &Lease, now: SystemTime) -> bool {
     end.is_some_and(|end| end < now)
 }
 
-/// The instances, other than this owner's own, whose Lease has ended.
-pub(super) async fn dead(cluster: &dyn Cluster, owner: &Owner) -> Result<HashSet<String>, EngineError> {
+/// The instances, other than this owner's own, whose Lease has ended, and how long it was.
+pub(super) async fn ended(
+    cluster: &dyn Cluster,
+    owner: &Owner,
+) -> Result<HashMap<String, Duration>, EngineError> {
     let leases = read(cluster, owner).await?;
     let now = cluster.now().await?;
-    Ok(leases
-        .into_iter()
-        .filter(|lease| has_ended(lease, now))
-        .filter_map(|lease| lease.annotations.get(LEASE_OF).cloned())
-        .filter(|instance| *instance != owner.instance)
-        .collect())
+    let of = |lease: &Lease| {
+        let length = Duration::from_secs(lease.seconds.into());
+        Some((lease.annotations.get(LEASE_OF)?.clone(), length))
+    };
+    let ended = leases.iter().filter(|lease| has_ended(lease, now)).filter_map(of);
+    Ok(ended.filter(|(instance, _)| *instance != owner.instance).collect())
 }
 
 /// Removes the Leases of dead instances that own nothing any more, and those of operations whose hosts died.
