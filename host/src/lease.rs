@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-pub(crate) use self::turns::Turn;
+pub(crate) use self::turns::{Hold, Turn};
 
 use crate::engine::EngineError;
 use crate::environment::{Environment, KubeEnvironment};

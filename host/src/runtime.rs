@@ -13,7 +13,7 @@ use crate::engine::EngineError;
 use crate::environment::Environment;
 use crate::error::{Error, InvalidInput};
 use crate::instance::HeldInstance;
-use crate::lease::{self, LeaseKeeper, Turn};
+use crate::lease::{self, Hold, LeaseKeeper, Turn};
 use crate::leftovers;
 use crate::locks::{KeyLock, KeyLocks};
 use crate::manifest::{Manifest, PolicySource};
@@ -376,9 +376,10 @@ impl Runtime {
             }
             _ => None,
         };
-        let Some(lock) = &mut lock else { return self.run_policy(active, request, scratch).await };
+        let Some(lock) = &mut lock else { return self.run_policy(active, request, scratch, None).await };
         let turn = self.take_turn(&request, wall_time).await?;
-        let outcome = self.run_locked(active, request, scratch, lock).await;
+        let hold = turn.as_ref().map(Turn::hold);
+        let outcome = self.run_locked(active, request, scratch, lock, hold).await;
         if let Some(turn) = turn {
             turn.give_back().await;
         }
@@ -392,11 +393,13 @@ impl Runtime {
         request: Request,
         scratch: Option<PathBuf>,
         lock: &mut KeyLock,
+        hold: Option<Hold>,
     ) -> Result<Response, Error> {
         if let (Request::Ensure(spec, _), true) = (&request, lock.was_cut_off()) {
             // An engine that was told to end still answers for a while, and would be adopted. Restarted,
             // it has the end behind it. What comes of that the operation itself will see.
-            let mended = self.run_policy(active, Request::Reboot(spec.key.clone()), None).await;
+            let request = Request::Reboot(spec.key.clone());
+            let mended = self.run_policy(active, request, None, hold.clone()).await;
             tracing::debug!(cache = %spec.key, ?mended, "mended what a killed process left");
             lock.ended();
         }
@@ -405,7 +408,7 @@ impl Runtime {
         if ends {
             lock.ending();
         }
-        let outcome = self.run_policy(active, request, scratch).await;
+        let outcome = self.run_policy(active, request, scratch, hold).await;
         // Without an answer the engine may still be at it.
         if ends && !matches!(outcome, Err(Error::Timeout { .. } | Error::Unavailable { .. })) {
             lock.ended();
@@ -443,6 +446,7 @@ impl Runtime {
         active: &Active,
         request: Request,
         scratch: Option<PathBuf>,
+        hold: Option<Hold>,
     ) -> Result<Response, Error> {
         let mut state = OperationState::new(
             Some(self.shared.environment.clone()),
@@ -454,6 +458,7 @@ impl Runtime {
         if let Some(scratch) = scratch {
             state.scratch = scratch;
         }
+        state.hold.clone_from(&hold);
         let span_key = request.key().map(ToString::to_string).unwrap_or_default();
         tracing::debug!(
             operation = state.id,
@@ -464,7 +469,12 @@ impl Runtime {
         let operation = state.id.clone();
         let ended = active.policy.run(request, state).await;
         if ended.outcome.is_err() {
-            leftovers::remove(&self.shared.environment, &operation, ended.created).await;
+            if is_held(hold).await {
+                leftovers::remove(&self.shared.environment, &operation, ended.created).await;
+            } else {
+                // Another machine may have found it by now, and use it.
+                tracing::warn!(operation, "what a failed operation made was left: its turn is over");
+            }
         }
         ended.outcome
     }
@@ -483,6 +493,14 @@ impl Runtime {
                 Err(Error::Timeout { what: "taking the owner's lease: the engine does not answer".into() })
             }
         }
+    }
+}
+
+/// Whether what an operation made is still its own to remove.
+async fn is_held(hold: Option<Hold>) -> bool {
+    match hold {
+        Some(hold) => tokio::time::timeout(LEASE_WITHIN, hold.known()).await.unwrap_or(false),
+        None => true,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-17, KUBE-20, KUBE-21, DATA-2, OWN-2, REAP-1, REAP-2.
+//! Clauses: KUBE-17, KUBE-20, KUBE-21, KUBE-22, DATA-2, OWN-2, REAP-1, REAP-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use conformance::faults::{Fault, Planned, Tap, Tapped};
 use conformance::sim::kube::{STORAGE_CLASS, SimKube};
+use elasticache_host::engine::cluster::{Cluster as _, Lease};
 use elasticache_host::{Cache, Error, Runtime, RuntimeBuilder};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -240,4 +241,60 @@ async fn who_lives_is_not_reaped_for_a_lease_that_nobody_could_renew() {
     let begun = Instant::now();
     assert_eq!(reaper.reap().await.unwrap(), [""; 0]);
     assert_eq!(begun.elapsed(), Duration::ZERO);
+}
+
+/// Another machine takes the turn of whatever operation is under way, and may have given it back.
+async fn take_the_turn(world: &World, given_back: bool) {
+    let leases = world.sim.leases();
+    let [there] = &leases[..] else { panic!("{leases:?}") };
+    let renewed = there.renewed + Duration::from_secs(1);
+    world.sim.write_lease(&Lease { holder: "another".to_owned(), renewed, ..there.clone() }).await.unwrap();
+    if given_back {
+        world.sim.delete_lease(&there.name, renewed).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_operation_whose_turn_another_machine_has_taken_changes_nothing_more() {
+    let mut world = World::new().await;
+    tokio::time::pause();
+    for (on_claims, given_back) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut hangs = None;
+        // The first time to see by which number the new pod is waited for.
+        for _ in 0..2 {
+            let plan = hangs.map(|call| Planned { call, fault: Fault::HangBefore });
+            (world.sim, world.tap) = (SimKube::new(), Tap::new(plan.into_iter().collect()));
+            // It has more time than the call that hangs, so that nothing else keeps it from changing things after that.
+            let host = world.builder("same", on_claims).timeout(10 * PATIENCE).build().await.unwrap();
+            host.ensure(redis("a")).await.unwrap();
+            set(&host, "a", "v").await;
+            let before = world.tap.count();
+            let rebooting = tokio::spawn(async move { host.reboot(&key("a")).await });
+            if hangs.is_none() {
+                rebooting.await.unwrap().unwrap();
+                let lines = world.tap.lines();
+                let waits = lines.iter().skip(before).position(|line| line.call == "wait_for_pod").unwrap();
+                hangs = Some(before + waits);
+                continue;
+            }
+            while world.tap.met().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            take_the_turn(&world, given_back).await;
+            let (taken, pods) = (world.tap.count(), world.sim.list_pods(&[]).await.unwrap());
+            let error = rebooting.await.unwrap().unwrap_err();
+            assert!(matches!(&error, Error::Conflict { what } if what.contains("turn")), "{error:?}");
+            let looks = ["now", "take_lease", "find_pod", "wait_for_pod"];
+            for line in world.tap.lines().split_off(taken) {
+                assert!(looks.contains(&line.call.as_str()), "{line:?}");
+            }
+            assert_eq!(world.sim.list_pods(&[]).await.unwrap(), pods);
+        }
+        // Whoever has the next turn finds all that there was.
+        world.sim.advance(LEASE);
+        let host = world.host("same", on_claims).await;
+        host.ensure(redis("a")).await.unwrap();
+        assert_eq!(get(&host, "a").await, "v");
+        assert_eq!(world.sim.list_pods(&[]).await.unwrap().len(), 1);
+    }
 }

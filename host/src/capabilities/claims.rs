@@ -42,6 +42,7 @@ impl OperationState {
         let environment = self.kube()?;
         self.terms.grants.volume(&name)?;
         let key = self.may_create("claim", &name)?;
+        self.has_turn(&format!("claim {name}")).await?;
         let Some((storage_class, size)) = environment.storage.clone() else {
             return Err(invalid("storage-class", "is not configured here; data lies on an empty-dir"));
         };
@@ -67,6 +68,7 @@ impl OperationState {
             let what = format!("deleting claim {name} during {}", self.kind.as_str());
             return Err(denied(what, "the operation remove-data (`down --delete-data`)"));
         }
+        self.has_turn(&format!("claim {name}")).await?;
         let environment = self.kube()?;
         let work = async {
             match environment.cluster.delete_claim(&claim.id).await {

@@ -15,7 +15,7 @@ use crate::engine::{Container, EngineError};
 use crate::environment::{DockerEnvironment, Environment, KubeEnvironment, PortReservation};
 use crate::error::Fault;
 use crate::grants::{Capability, Denial};
-use crate::lease;
+use crate::lease::{self, Hold};
 use crate::ownership::Provenance;
 use crate::policy::bindings::fakecloud::elasticache::types as wit;
 use crate::policy::limits::{Limits, StoreLimit};
@@ -159,6 +159,8 @@ pub(crate) struct OperationState {
     pub(crate) wasi: Wasi,
     pub(crate) logs: LogBudget,
     pub(crate) created: Created,
+    /// The turn that it needs for its changes, where another machine may be in charge of the cache too.
+    pub(crate) hold: Option<Hold>,
     deadline: Deadline,
     calls: u64,
     /// Bytes that calls have handed over, and that programs have printed.
@@ -208,6 +210,7 @@ impl OperationState {
             logs,
             terms,
             created: Created::default(),
+            hold: None,
             deadline: Deadline(Arc::new(Mutex::new(Instant::now() + timeout))),
             calls: 0,
             handed: 0,
@@ -374,7 +377,7 @@ impl OperationState {
             return Err(unavailable("there is nothing to change in this call"));
         };
         if instance == environment.owner().instance {
-            return Ok(());
+            return self.has_turn(object).await;
         }
         let owner = instance.to_owned();
         let look = async move { lease::is_dead(&environment, &owner).await.map_err(to_wit) };
@@ -385,6 +388,26 @@ impl OperationState {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// That the cache is still this operation's to change. Where that is not known, since its turn cannot be renewed, it is
+    /// waited for: with the API server back, the turn is renewed or lost.
+    async fn has_turn(&mut self, object: &str) -> Result<(), wit::Error> {
+        let Some(hold) = self.hold.clone() else { return Ok(()) };
+        let held = match hold.is_held() {
+            Some(held) => held,
+            None => {
+                let known = async { Ok(hold.known().await) };
+                self.bounded("renewing the turn for", object, Purpose::Cleanup, within::CALL, known).await?
+            }
+        };
+        if held {
+            return Ok(());
+        }
+        Err(wit::Error::Conflict(format!(
+            "{object} is left as it is: this operation could not renew its turn and lost it, so that another machine \
+             may be at the cache; look at the cache before you try again"
+        )))
     }
 
     /// That dead owners may be looked for.

@@ -294,6 +294,7 @@ impl OperationState {
             grants.volume(&claim.id.name)?;
             self.sole_pod(&environment, &key).await?;
         }
+        self.has_turn(&format!("pod {}", spec.name)).await?;
         let scheduling = from_wit(spec.scheduling);
         if let Some(own) = scheduling.annotations.keys().find(|name| name.starts_with("fakecloud-")) {
             return Err(denied(

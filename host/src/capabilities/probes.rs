@@ -413,6 +413,10 @@ impl api::Host for OperationState {
             Ok(asked) => asked,
             Err(error) => return Ok(Err(error)),
         };
+        // Whether a command changes something, only its engine knows.
+        if let Err(error) = self.has_turn(&format!("the engine in {name}")).await {
+            return Ok(Err(error));
+        }
         let asked = name.clone();
         let work = async move {
             probes.command(&at, &args, REPLY_BYTES).await.map_err(|error| asking_failed(&asked, &error))

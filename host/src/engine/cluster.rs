@@ -259,7 +259,8 @@ pub trait Cluster: Send + Sync + 'static {
     async fn write_lease(&self, lease: &Lease) -> Result<(), EngineError>;
 
     /// Take a Lease: make it, or take the place of one that says to be held and renewed as `instead` does. If there is
-    /// another one it stays, and is returned. [`EngineError::Conflict`] if one came and went meanwhile.
+    /// another one it stays, and is returned. [`EngineError::NotFound`] if `instead` is gone, [`EngineError::Conflict`] if
+    /// one came and went meanwhile.
     async fn take_lease(&self, lease: &Lease, instead: Option<&Lease>) -> Result<Option<Lease>, EngineError>;
 
     /// Delete a Lease, if it still says that it was renewed at the time given. [`EngineError::NotFound`] if it is gone

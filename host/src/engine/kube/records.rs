@@ -86,9 +86,9 @@ pub(super) async fn take(
     let look =
         || async { found(again(|| leases.get(name)).await.map_err(|error| engine_error(name, error))) };
     let mut wanted = object(lease)?;
-    let there = if instead.is_some() { look().await? } else { None };
     // Either may be tried again although an earlier attempt did it: then what is there is our own.
-    let answer = if let (Some(there), Some(instead)) = (there, instead) {
+    let answer = if let Some(instead) = instead {
+        let Some(there) = look().await? else { return Err(gone(name)) };
         // With it, nothing is changed that was changed since.
         wanted.metadata.resource_version.clone_from(&there.metadata.resource_version);
         let seen = observed(there)?;

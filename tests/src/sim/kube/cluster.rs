@@ -159,7 +159,7 @@ impl Cluster for SimKube {
     }
 
     async fn take_lease(&self, lease: &Lease, instead: Option<&Lease>) -> Result<Option<Lease>, EngineError> {
-        Ok(self.act(|world| world.take_lease(lease, instead)))
+        self.act(|world| world.take_lease(lease, instead))
     }
 
     async fn delete_lease(&self, name: &str, renewed: SystemTime) -> Result<(), EngineError> {

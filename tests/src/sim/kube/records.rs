@@ -14,18 +14,21 @@ fn alike(one: &Lease, other: &Lease) -> bool {
 }
 
 impl World {
-    pub(super) fn take_lease(&mut self, lease: &Lease, instead: Option<&Lease>) -> Option<Lease> {
-        let there = self.leases.get(&lease.name);
-        let stays = there.filter(|there| match instead {
-            Some(instead) => !alike(there, instead),
-            // A create: the name is taken, by an earlier attempt of the same perhaps.
-            None => !alike(there, lease),
-        });
-        if let Some(stays) = stays {
-            return Some(stays.clone());
+    pub(super) fn take_lease(
+        &mut self,
+        lease: &Lease,
+        instead: Option<&Lease>,
+    ) -> Result<Option<Lease>, EngineError> {
+        match (self.leases.get(&lease.name), instead) {
+            (None, Some(_)) => return Err(gone(&lease.name)),
+            // Without one it is a create: the name is taken, by an earlier attempt of the same perhaps.
+            (Some(there), instead) if !alike(there, instead.unwrap_or(lease)) => {
+                return Ok(Some(there.clone()));
+            }
+            _ => {}
         }
         self.leases.insert(lease.name.clone(), lease.clone());
-        None
+        Ok(None)
     }
 
     pub(super) fn delete_lease(&mut self, name: &str, renewed: SystemTime) -> Result<(), EngineError> {

@@ -31,7 +31,8 @@ async fn a_lease_is_taken_by_one_and_only_from_whom_it_was_seen_with() {
     assert_eq!(sim.list_leases(&[("a", "1")]).await.unwrap(), [second]);
     sim.delete_lease("l", start).await.unwrap();
     assert!(matches!(sim.delete_lease("l", start).await, Err(EngineError::NotFound { .. })));
-    assert_eq!(sim.take_lease(&first, Some(&renewed)).await.unwrap(), None, "nothing is in its way");
+    assert!(matches!(sim.take_lease(&first, Some(&renewed)).await, Err(EngineError::NotFound { .. })));
+    assert_eq!(sim.take_lease(&first, None).await.unwrap(), None, "nothing is in its way");
 }
 
 #[tokio::test]
