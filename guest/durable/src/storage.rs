@@ -251,7 +251,9 @@ fn failing() -> Error {
 }
 
 /// Asks the engine. One that does not answer at all, that is still reading its file, or that wants a password
-/// first is taken at its default: the append-only file is on.
+/// first is taken at its default: the append-only file is on. Then nothing is lost, in whichever way it ends: what it
+/// acknowledged is in the file. Only what somebody kept out of the file, who turned it off, goes with an engine that is
+/// silent twice. To refuse for that would leave one that hangs without the reboot that mends it.
 fn durability(server: Server) -> Result<Durability, Error> {
     let ask = || cache::command(server, &["INFO", "persistence"], ANSWER_WITHIN);
     let answer = match ask() {

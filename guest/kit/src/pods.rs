@@ -533,6 +533,8 @@ pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache
             create_again::<S>(operation, &spec, &plan)
         }
         steps::RebootPod::SettleAndCreateAgain => {
+            // An error leaves it running. That it says nothing is none: what it acknowledged is in its file on the claim,
+            // whether SIGTERM ends it or SIGKILL after the grace.
             if keeps_data {
                 S::before_reboot((&pod).into())?;
             }
