@@ -251,7 +251,9 @@ pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
     }
 }
 
-/// Wait, by one watch after another: from one that broke off unnoticed nothing comes.
+/// Wait, by one watch after another: from one that broke off unnoticed nothing comes. The host's supplier takes a watch
+/// again that it sees break off; a call to it from which nothing comes back, whoever supplies the cluster, is for whoever
+/// made it to give up.
 fn watched(wait: impl Fn(u32) -> Result<PodInfo, Error>) -> Result<PodInfo, Error> {
     for _ in 1..RUNNING_WITHIN / WATCHED_WITHIN {
         match wait(WATCHED_WITHIN) {
