@@ -7,12 +7,17 @@
 //! change places with it. So at each moment there is one pod that has everything, and which one it is can be asked:
 //! the old one, until it says that it is a replica itself.
 
+mod hand_over;
+mod twice;
+
+use self::hand_over::{hand_over, settled};
+use self::twice::{delete, made, watched};
 use crate::bindings::exports::fakecloud::elasticache::lifecycle::Restore;
 use crate::bindings::fakecloud::elasticache::kube::{
     self, Claim, Data, Pod, PodInfo, PodPhase, PodSpec, Scheduling,
 };
 use crate::bindings::fakecloud::elasticache::logging::{Level, log};
-use crate::bindings::fakecloud::elasticache::probes::{self, Check, Finding, Reply, Target};
+use crate::bindings::fakecloud::elasticache::probes::{self, Finding, Target};
 use crate::bindings::fakecloud::elasticache::types::{
     Cache, CacheKey, CacheSpec, CacheState, Endpoint, Error, Operation,
 };
@@ -33,17 +38,6 @@ const FOLLOWS_LABEL: &str = "fakecloud-policy-follows";
 /// The server's options where data lies in the pod: it is written to a file for snapshots only, and a replica gets it
 /// at once, since only one will come.
 const IN_POD_OPTIONS: &[&str] = &["--appendonly", "no", "--save", "", "--repl-diskless-sync-delay", "0"];
-
-/// Milliseconds for a pod to be scheduled, its image fetched and its container started.
-const RUNNING_WITHIN: u32 = 600_000;
-/// Milliseconds after which a watch from which nothing was heard is taken anew.
-const WATCHED_WITHIN: u32 = 120_000;
-/// Milliseconds for a replica to have all that there is.
-const SYNC_WITHIN: u32 = 600_000;
-/// Milliseconds for which the old engine holds back writes at most while the new one catches up.
-const FAILOVER_WITHIN: u32 = 60_000;
-/// Milliseconds for a small question.
-const ANSWER_WITHIN: u32 = 10_000;
 
 /// Why an operation gives up where two of them meet that no lock keeps apart.
 const DELETED: &str = "its new pod was deleted meanwhile, by another operation on it perhaps; try again";
@@ -102,83 +96,6 @@ fn seen(info: &PodInfo) -> PodSeen {
 /// Whether there is a pod of this cache, in whatever state.
 pub fn exists(operation: &Operation, key: &CacheKey) -> Result<bool, Error> {
     Ok(find(operation, key)?.first.is_some())
-}
-
-/// The pod that has everything, the other one deleted: which one it is, the old one is asked.
-fn settled(found: Found) -> Result<Option<Pod>, Error> {
-    let Found { first: Some(first), second } = found else { return Ok(None) };
-    let Some(second) = second else {
-        // The other one may have gone in the middle of a hand-over.
-        if seen(&first.info()) == PodSeen::Running && may_follow(&first) {
-            take_charge(&first);
-        }
-        return Ok(Some(first));
-    };
-    let runs = seen(&first.info()) == PodSeen::Running;
-    let handed_over = match seen(&first.info()) {
-        PodSeen::Running if role(&first)? == Role::Replica => true,
-        PodSeen::Running => {
-            // Whoever asked for it may have died before it came: called off, it comes no more.
-            call_off(&first);
-            role(&first)? == Role::Replica
-        }
-        // It may come to run; the other one has nothing that it has not.
-        PodSeen::Pending | PodSeen::Staging => false,
-        // What it had is gone with it, unless the other one has it.
-        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => seen(&second.info()) == PodSeen::Running,
-    };
-    if handed_over {
-        take_charge(&second);
-        let_go(&first);
-        return Ok(Some(second));
-    }
-    log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
-    delete(&second, SHORT_GRACE)?;
-    if runs && may_follow(&first) {
-        // Whoever began it may live, elsewhere, and have gone on.
-        take_charge(&first);
-    }
-    Ok(Some(first))
-}
-
-/// Whether a pod's engine may be another one's replica: hand-overs are for those whose data is on no claim.
-fn may_follow(pod: &Pod) -> bool {
-    let about = about(pod);
-    !is_on_claim(&about) && cache::kind(&about).is_ok_and(|kind| kind.keeps_data())
-}
-
-/// What part an engine plays.
-#[derive(PartialEq, Eq)]
-enum Role {
-    Primary,
-    Replica,
-}
-
-/// Which part an engine plays in a hand-over.
-fn role(pod: &Pod) -> Result<Role, Error> {
-    match cache::command(pod.into(), &["INFO", "replication"], ANSWER_WITHIN)? {
-        Reply::Bulk(text) if steps::is_replica(&String::from_utf8_lossy(&text)) => Ok(Role::Replica),
-        Reply::Bulk(_) => Ok(Role::Primary),
-        Reply::Error(words) => Err(Error::EngineError(words)),
-        other => Err(Error::EngineError(format!("INFO was answered with {other:?}"))),
-    }
-}
-
-/// A replica that nobody will tell to take over any more does so by itself. A failure shows when it is written to.
-fn take_charge(pod: &Pod) {
-    if matches!(role(pod), Ok(Role::Replica)) {
-        log(Level::Info, "the pod that was taken over from is gone; its replica takes over");
-        tidy(order(pod, &["REPLICAOF", "NO", "ONE"]), "taking over");
-    }
-}
-
-/// A command that is answered with `OK`, or is refused.
-fn order(pod: &Pod, words: &[&str]) -> Result<(), Error> {
-    match cache::command(pod.into(), words, ANSWER_WITHIN)? {
-        Reply::Status(_) => Ok(()),
-        Reply::Error(refusal) => Err(Error::EngineError(format!("{} failed: {refusal}", words[0]))),
-        other => Err(Error::EngineError(format!("{} was answered with {other:?}", words[0]))),
-    }
 }
 
 /// A cache in the embedder's words.
@@ -249,19 +166,6 @@ pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
         (_, Some(second)) if runs(&second) => Ok(second),
         _ => Err(not_running(key)),
     }
-}
-
-/// Wait, by one watch after another: from one that broke off unnoticed nothing comes. The host's supplier takes a watch
-/// again that it sees break off; a call to it from which nothing comes back, whoever supplies the cluster, is for whoever
-/// made it to give up.
-fn watched(wait: impl Fn(u32) -> Result<PodInfo, Error>) -> Result<PodInfo, Error> {
-    for _ in 1..RUNNING_WITHIN / WATCHED_WITHIN {
-        match wait(WATCHED_WITHIN) {
-            Err(Error::Timeout(_)) => {}
-            other => return other,
-        }
-    }
-    wait(WATCHED_WITHIN)
 }
 
 /// Wait until its engine answers, and report it as it then is.
@@ -498,28 +402,6 @@ fn data_claim(key: &CacheKey) -> Result<Claim, Error> {
     made(|| kube::create_claim(&name), find, |_| true)
 }
 
-/// Create an object, once more where the first attempt had no answer and nothing is there. Whether what is there is what
-/// was wanted, its mark says.
-fn made<T>(
-    create: impl Fn() -> Result<T, Error>,
-    find: impl Fn() -> Result<Option<T>, Error>,
-    is_ours: impl Fn(&T) -> bool,
-) -> Result<T, Error> {
-    let mut again = true;
-    loop {
-        let error = match create() {
-            Err(error @ (Error::Timeout(_) | Error::Unavailable(_) | Error::Conflict(_))) => error,
-            other => return other,
-        };
-        match find()? {
-            Some(found) if is_ours(&found) => return Ok(found),
-            // Should the first attempt be carried out after all, this one finds the name taken, by ourselves.
-            None if again && !matches!(error, Error::Conflict(_)) => again = false,
-            _ => return Err(error),
-        }
-    }
-}
-
 /// Restart its engine.
 pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache, Error> {
     let Some(pod) = settled(find(operation, key)?)? else { return Err(no_such_cache(key)) };
@@ -566,76 +448,6 @@ fn create_again<S: Storage>(operation: &Operation, spec: &CacheSpec, plan: &Plan
     }
 }
 
-/// Have a new pod take over from one whose data would end with it.
-fn hand_over<S: Storage>(
-    operation: &Operation,
-    spec: &CacheSpec,
-    plan: Plan,
-    old: &Pod,
-) -> Result<Cache, Error> {
-    let info = old.info();
-    let Some(address) = info.address.clone() else {
-        return Err(Error::Unavailable(format!("pod {} has no address now", info.name)));
-    };
-    let (uid, port) = (info.uid.clone(), info.port.to_string());
-    let plan = Plan { follows: Some(uid), turn: 1 - plan.turn, ..plan };
-    let new = create_pod::<S>(operation, spec, &plan, None, false)?;
-    let mut synced = false;
-    let taken = (|| {
-        let cache = ready(&new, true)?;
-        order(&new, &["REPLICAOF", &address, &port])?;
-        probes::wait_ready(&Target::Pod(&new), Check::RedisInSync, SYNC_WITHIN)?;
-        synced = true;
-        let Some(Endpoint { address, port }) = &cache.endpoint else {
-            return Err(Error::Unavailable("the new pod has no address".to_owned()));
-        };
-        let (port, limit) = (port.to_string(), FAILOVER_WITHIN.to_string());
-        order(old, &["FAILOVER", "TO", address, &port, "TIMEOUT", &limit])?;
-        probes::wait_ready(&Target::Pod(&new), Check::RedisPrimary, FAILOVER_WITHIN + ANSWER_WITHIN)?;
-        Ok(cache)
-    })();
-    // Until its address is returned nobody writes to the new one, so the old one has everything as long as it is
-    // there, whatever part it plays; what cannot be deleted now is so by the next operation.
-    let cache = match taken {
-        Ok(cache) => cache,
-        Err(_) if synced && (has_ended(old) || matches!(role(old), Ok(Role::Replica))) => {
-            take_charge(&new);
-            ready(&new, true)?
-        }
-        Err(error) => {
-            let error = unless_deleted(&new, &spec.key, error);
-            call_off(old);
-            tidy(delete(&new, SHORT_GRACE), "deleting the pod that was to take over");
-            return Err(error);
-        }
-    };
-    // An operation on another machine, which holds no lock here, may have taken this hand-over for a broken one.
-    if has_ended(&new) {
-        take_charge(old);
-        return Err(refuse(&spec.key, DELETED));
-    }
-    let_go(old);
-    Ok(cache)
-}
-
-/// Delete the pod that was taken over from: until it is gone, it passes for the cache.
-fn let_go(old: &Pod) {
-    tidy(delete(old, SHORT_GRACE), "deleting the pod that was taken over from");
-}
-
-/// Delete a pod, once more where the request did not get there. One that is on its way out, and that nothing more was
-/// heard of, is not waited for any longer.
-fn delete(pod: &Pod, grace: u32) -> Result<(), Error> {
-    match pod.delete(grace) {
-        Err(error @ (Error::Timeout(_) | Error::Unavailable(_))) => match pod.refresh() {
-            Err(Error::NotFound(_)) => Ok(()),
-            Ok(info) if !info.terminating => pod.delete(grace),
-            _ => Err(error),
-        },
-        other => other,
-    }
-}
-
 /// Whether a pod's engine ended with an error, as one does that cannot load its data.
 fn has_failed(pod: &Pod) -> bool {
     pod.refresh().is_ok_and(|info| info.phase == PodPhase::Failed)
@@ -660,15 +472,6 @@ fn unless_deleted(made: &Pod, key: &CacheKey, error: Error) -> Error {
     }
     log(Level::Info, &format!("the pod was deleted, and then: {error:?}"));
     refuse(key, DELETED)
-}
-
-/// Call off a hand-over that may be under way.
-fn call_off(old: &Pod) {
-    match cache::command(old.into(), &["FAILOVER", "ABORT"], ANSWER_WITHIN) {
-        // Where none is under way, that is what it says.
-        Ok(_) => {}
-        Err(error) => log(Level::Warn, &format!("calling off the hand-over: {error:?}")),
-    }
 }
 
 /// Stop its engine and delete its pod.
