@@ -1,5 +1,8 @@
 //! Putting a runtime together.
 
+#[cfg(feature = "kube")]
+mod cluster;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -9,20 +12,18 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::engine::ContainerEngine;
 #[cfg(feature = "kube")]
-use crate::engine::EngineError;
+use self::cluster::{GivenCluster, MakePull, find_cluster, kube_parts};
+use crate::engine::ContainerEngine;
 use crate::engine::cluster::Cluster;
 #[cfg(feature = "kube")]
-use crate::engine::kube::{KubeOptions, Pull, RestoreBy};
+use crate::engine::kube::KubeOptions;
 use crate::environment::{DockerEnvironment, Environment, KubeEnvironment, Ports};
 use crate::error::{Error, InvalidInput};
 use crate::grants::Grants;
 use crate::instance::HeldInstance;
 use crate::locks::KeyLocks;
 use crate::manifest::{Manifest, PolicySource};
-#[cfg(feature = "kube")]
-use crate::ownership::new_secret;
 use crate::ownership::{Owner, Secret, default_cache_dir, default_data_dir};
 use crate::policy::{Active, CompiledCache, Guards, Limits, Terms};
 use crate::probes::Probes;
@@ -36,14 +37,6 @@ const ENVIRONMENT: &str = "FAKECLOUD_ELASTICACHE_ENV";
 const BACKEND: [&str; 2] = ["FAKECLOUD_ELASTICACHE_BACKEND", "FAKECLOUD_CONTAINER_BACKEND"];
 /// Names the address at which ports are published.
 const PUBLISH_ADDRESS: &str = "FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS";
-/// Where owners of one namespace keep the key under which they know their objects.
-#[cfg(feature = "kube")]
-const OWNER_SECRET: &str = "fakecloud-elasticache-owner";
-#[cfg(feature = "kube")]
-const OWNER_KEY: &str = "owner.key";
-/// For an answer about it: as long as its supplier asks again.
-#[cfg(feature = "kube")]
-const OWNER_WITHIN: Duration = Duration::from_secs(30);
 /// The instance, unless told otherwise.
 const INSTANCE: &str = "cachehost";
 /// The instance of an embedder that names none, where its caches are pods: a name out of its data folder would be gone
@@ -118,20 +111,6 @@ enum Parts {
         storage: Option<(String, u64)>,
     },
 }
-
-/// A cluster that was not found but given.
-#[cfg(feature = "kube")]
-#[derive(Clone)]
-struct GivenCluster {
-    cluster: Arc<dyn Cluster>,
-    probes: Arc<dyn Probes>,
-    /// Class and bytes.
-    storage: Option<(String, u64)>,
-}
-
-/// Makes what lets pods fetch files, for the embedder's base URL if one was configured.
-#[cfg(feature = "kube")]
-pub(crate) type MakePull = Box<dyn Fn(Option<&str>) -> Result<Pull, InvalidInput> + Send + Sync>;
 
 /// Describes a [`Runtime`]. Everything has a default.
 #[derive(Default)]
@@ -578,59 +557,6 @@ async fn find_engine(backend: Backend) -> Result<Parts, Error> {
 fn not_supplied(backend: Backend) -> Error {
     let message = format!("this build supplies no {}; turn on the feature of that name", backend.as_str());
     Error::Unavailable { message }
-}
-
-/// Finds the cluster. What does not work there shows here, not at the first cache.
-#[cfg(feature = "kube")]
-async fn find_cluster(options: KubeOptions, pull: Option<&MakePull>) -> Result<GivenCluster, Error> {
-    use crate::engine::kube::Kube;
-
-    let storage = options.storage_class.clone().map(|class| (class, options.claim_size()));
-    let pull = match (options.restore, pull) {
-        (Some(RestoreBy::Pull), Some(make)) => {
-            let pull = make(options.self_url.as_deref())?;
-            pull.check().map_err(|reason| InvalidInput::new("FAKECLOUD_K8S_SELF_URL", reason))?;
-            Some(pull)
-        }
-        (Some(RestoreBy::Pull), None) => {
-            let reason = "is pull, which takes an embedder that serves the files; use stream";
-            return Err(InvalidInput::new("kube.restore", reason).into());
-        }
-        (Some(RestoreBy::Stream) | None, _) => None,
-    };
-    let mut cluster = Kube::connect(options).await.map_err(of_cluster)?;
-    if let Some(pull) = pull {
-        cluster = cluster.pulling(pull);
-    }
-    let probes = cluster.probes();
-    Ok(GivenCluster { cluster: Arc::new(cluster), probes, storage })
-}
-
-/// What an operation needs beside the cluster: the key by which owners know their objects, and where pods may run.
-#[cfg(feature = "kube")]
-async fn kube_parts(GivenCluster { cluster, probes, storage }: GivenCluster) -> Result<Parts, Error> {
-    let scheduling = Scheduling::from_variables(|name| std::env::var(name).ok())?;
-    let fresh = new_secret();
-    let asked = tokio::time::timeout(OWNER_WITHIN, cluster.shared_secret(OWNER_SECRET, OWNER_KEY, &fresh));
-    let bytes = asked.await.map_err(|_| Error::Timeout {
-        what: format!("secret {OWNER_SECRET}: the cluster did not answer within {OWNER_WITHIN:?}"),
-    })?;
-    let bytes = bytes.map_err(of_cluster)?;
-    let secret = Secret::of_bytes(&bytes).ok_or_else(|| Error::Engine {
-        message: format!(
-            "secret {OWNER_SECRET} holds no key of this runtime's under {OWNER_KEY}; restore it, or delete it if \
-             no cache is to be found again"
-        ),
-    })?;
-    Ok(Parts::Kube { cluster, probes, secret, scheduling, storage })
-}
-
-#[cfg(feature = "kube")]
-fn of_cluster(error: EngineError) -> Error {
-    match error {
-        EngineError::Unavailable { .. } => Error::Unavailable { message: error.to_string() },
-        other => Error::Engine { message: other.to_string() },
-    }
 }
 
 /// The backend that the process's variables name. One that is not supplied is an error: nothing else is silently
