@@ -8,6 +8,7 @@
 //! Time is tokio's, which stands while anything can go on, and leaps when nothing can: a call that hangs costs nothing.
 
 mod attempt;
+mod explained;
 mod matrix;
 mod random;
 mod subject;

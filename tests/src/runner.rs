@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use elasticache_host::probes::Reply;
 use elasticache_host::{Cache, CacheKey, CacheSpec, Engine, Error, Manifest, Restore, Runtime};
-use futures_util::future::{BoxFuture, try_join_all};
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, TryStreamExt as _};
 use tokio::sync::Mutex;
 
@@ -52,12 +52,32 @@ pub(crate) struct Run {
     state: Mutex<State>,
 }
 
-/// A step in which an operation did not end as it must.
+/// A step in which an operation did not end as it must, where something else than the operation may be to blame. Any
+/// other error of a step is a wrong answer, and no fault makes it a right one.
 #[derive(Debug)]
 pub(crate) struct WrongEnd {
-    /// The code of the error with which it ended; none if it succeeded.
-    pub(crate) code: Option<&'static str>,
+    pub(crate) seen: Seen,
     text: String,
+}
+
+/// What was seen at the end of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// An error, by its code.
+    Error(&'static str),
+    /// Another word than must be on what it found there.
+    Found,
+    /// Another state of a cache than must be, by its word.
+    State(&'static str),
+    /// An endpoint at which nothing answers.
+    Silence,
+}
+
+impl Seen {
+    /// Whether it says no more than that something could not be reached, or would not do it.
+    pub(crate) fn says_so(self) -> bool {
+        matches!(self, Seen::Error("unavailable" | "timeout" | "engine-error"))
+    }
 }
 
 impl std::fmt::Display for WrongEnd {
@@ -145,7 +165,10 @@ impl Run {
             Some(loaded) => builder.policy_of(loaded),
             None => builder,
         };
-        let runtime = world.equip(builder)?.build().await?;
+        let runtime = world.equip(builder)?.build().await.map_err(|error| {
+            let text = format!("the host does not start: {error}");
+            WrongEnd { seen: Seen::Error(error.code()), text }
+        })?;
         Ok(state.runtime.insert(runtime).clone())
     }
 
@@ -183,7 +206,9 @@ impl Run {
                 Action::ExpectDataOf => self.expect_data(&step.cache, &step.file).await,
                 Action::ExpectEmpty => self.expect_size(&step.cache, 0).await,
                 Action::AtOnce => {
-                    try_join_all(step.steps.iter().map(|step| self.step(step, false))).await.map(drop)
+                    // All of them: what goes on would meet the next step.
+                    let ended = join_all(step.steps.iter().map(|step| self.step(step, false))).await;
+                    worst(ended.into_iter().filter_map(Result::err))
                 }
                 Action::Damage => self.damage(&step.file),
                 Action::Forge => Ok(std::fs::write(self.file(&step.file), unloadable())?),
@@ -227,14 +252,13 @@ impl Run {
         let Some(cache) = expected(step, returned)? else { return Ok(()) };
         ensure!(cache.state.as_str() == "available", "it was returned {}", cache.state.as_str());
         let endpoint = cache.endpoint.clone().context("it was returned without an endpoint")?;
-        same("adopted", step.adopted, cache.adopted)?;
+        found("adopted", step.adopted, cache.adopted)?;
         // An endpoint that was returned answers: true, not remembered.
         if alone && cache.engine != Engine::Memcached {
-            self.setting
-                .world
-                .ask(&endpoint, &["PING".to_owned()])
-                .await
-                .context("the endpoint that was returned")?;
+            self.setting.world.ask(&endpoint, &["PING".to_owned()]).await.map_err(|error| {
+                let text = format!("the endpoint that was returned: {error:#}");
+                WrongEnd { seen: Seen::Silence, text }
+            })?;
         }
         let mut state = self.state.lock().await;
         let before = state.caches.get(&step.cache).and_then(|cache| cache.endpoint.as_ref());
@@ -260,26 +284,28 @@ impl Run {
             runtime.remove_data(&key).await
         };
         match expected(step, returned)? {
-            Some(flag) => same("was-there", step.was_there, flag),
+            Some(flag) => found("was-there", step.was_there, flag),
             None => Ok(()),
         }
     }
 
     async fn find(&self, step: &Step) -> Result<()> {
         let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
-        let Some(found) = expected(step, runtime.find(&key).await)? else { return Ok(()) };
-        let state = found.as_ref().map_or("none", |cache| cache.state.as_str());
-        match step.state.as_deref() {
-            Some("not-available") => ensure!(state != "available", "it is said to be available"),
-            wanted => same("state", wanted, state)?,
-        }
-        Ok(())
+        let Some(cache) = expected(step, runtime.find(&key).await)? else { return Ok(()) };
+        let state = cache.as_ref().map_or("none", |cache| cache.state.as_str());
+        let text = match step.state.as_deref() {
+            Some("not-available") if state == "available" => "it is said to be available".to_owned(),
+            Some("not-available") | None => return Ok(()),
+            Some(wanted) if wanted == state => return Ok(()),
+            Some(wanted) => format!("state: {state:?} instead of {wanted:?}"),
+        };
+        Err(WrongEnd { seen: Seen::State(state), text }.into())
     }
 
     async fn list(&self, step: &Step) -> Result<()> {
         let Some(caches) = expected(step, self.runtime().await?.list().await)? else { return Ok(()) };
         let ids: Vec<String> = caches.iter().map(|cache| cache.key.id().to_owned()).collect();
-        same("caches", step.caches.as_ref(), &ids)
+        found("caches", step.caches.as_ref(), &ids)
     }
 
     async fn write(&self, step: &Step) -> Result<()> {
@@ -383,17 +409,33 @@ fn value_prefix(cache: &str) -> String {
 /// The value, or `None` where the error came that must.
 fn expected<T>(step: &Step, returned: Result<T, Error>) -> Result<Option<T>> {
     let may = |code: &str| step.errors.iter().any(|may| may == code);
-    let (code, text) = match (returned, &step.error) {
+    let (error, text) = match (returned, &step.error) {
         (Ok(value), None) => return Ok(Some(value)),
+        (Ok(_), Some(code)) => bail!("it succeeded instead of failing with {code}"),
         (Err(error), Some(code)) if error.code() == code => return Ok(None),
         (Err(error), None) if may(error.code()) => return Ok(None),
-        (Ok(_), Some(code)) => (None, format!("it succeeded instead of failing with {code}")),
         (Err(error), Some(code)) => {
-            (Some(error.code()), format!("it failed with {} instead of {code}: {error}", error.code()))
+            let text = format!("it failed with {} instead of {code}: {error}", error.code());
+            (error, text)
         }
-        (Err(error), None) => (Some(error.code()), format!("it failed with {}: {error}", error.code())),
+        (Err(error), None) => {
+            let text = format!("it failed with {}: {error}", error.code());
+            (error, text)
+        }
     };
-    Err(WrongEnd { code, text }.into())
+    Err(WrongEnd { seen: Seen::Error(error.code()), text }.into())
+}
+
+/// Of the errors of what was done at once the one that counts: none is to hide behind one that says only that it was
+/// disturbed.
+fn worst(errors: impl Iterator<Item = anyhow::Error>) -> Result<()> {
+    let says_so =
+        |error: &anyhow::Error| error.downcast_ref::<WrongEnd>().is_some_and(|end| end.seen.says_so());
+    errors.min_by_key(says_so).map_or(Ok(()), Err)
+}
+
+fn found<T: PartialEq + std::fmt::Debug>(what: &str, wanted: Option<T>, seen: T) -> Result<()> {
+    same(what, wanted, seen).map_err(|error| WrongEnd { seen: Seen::Found, text: error.to_string() }.into())
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(what: &str, wanted: Option<T>, seen: T) -> Result<()> {

@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result};
 use elasticache_host::{CacheKey, CacheSpec, CacheState, Engine};
 use tokio::time::timeout;
 
+use super::explained::explains;
 use super::subject::quick_folder;
 use super::{Invariant, Schedule, Subject, Trial, Violation};
 use crate::corpus::{Action, Step};
-use crate::faults::{Fault, Tap};
-use crate::runner::{Run, Setting, WrongEnd, place};
+use crate::faults::{Fault, Planned, Tap};
+use crate::runner::{Run, Seen, Setting, WrongEnd, place};
 use crate::world::World;
 
 /// No run of all steps takes longer than that on the clock that leaps, unless something waits for ever.
@@ -22,9 +23,6 @@ const LATER: Duration = Duration::from_secs(60 * 60);
 const KEYS: u32 = 20;
 /// One secret for all data folders.
 const SECRET: [u8; 32] = [7; 32];
-
-/// Errors by which an operation may say that it was disturbed.
-const DISTURBED: [&str; 5] = ["unavailable", "timeout", "engine-error", "conflict", "not-found"];
 
 /// How far a run has come.
 #[derive(Default)]
@@ -144,8 +142,7 @@ impl Course<'_> {
                     }
                     break;
                 };
-                let disturbed = !met.is_empty();
-                self.judge(&error, step, progress.next, disturbed)?;
+                self.judge(&error, step, progress.next, &met)?;
                 again = true;
                 // A reboot gets around one call that goes wrong. Of more, the last may come when its old pod is gone and
                 // the new one not there: then there is no cache until the next up. And what was done may have ended with
@@ -163,7 +160,7 @@ impl Course<'_> {
                 };
                 if let Err(error) = outcome {
                     // Disturbed once more, it is begun once more.
-                    self.judge(&error, step, progress.next, self.tap.met().len() > met)?;
+                    self.judge(&error, step, progress.next, &self.tap.met().split_off(met))?;
                     continue;
                 }
             }
@@ -190,7 +187,7 @@ impl Course<'_> {
             };
             match outcome {
                 Ok(()) => self.world.risen(&cache),
-                Err(error) => self.judge(&error, before, at, self.tap.met().len() > met)?,
+                Err(error) => self.judge(&error, before, at, &self.tap.met().split_off(met))?,
             }
         }
         Ok(End::Finished)
@@ -210,14 +207,18 @@ impl Course<'_> {
         }
     }
 
-    /// Whether a step may have ended so.
-    fn judge(&self, error: &anyhow::Error, step: &Step, at: usize, disturbed: bool) -> Result<(), Violation> {
-        let code = error.downcast_ref::<WrongEnd>().and_then(|end| end.code);
-        let said = code.is_none_or(|code| DISTURBED.contains(&code));
-        if disturbed && said {
+    /// Whether a step may have ended so, with these faults at its calls.
+    fn judge(&self, error: &anyhow::Error, step: &Step, at: usize, met: &[Planned]) -> Result<(), Violation> {
+        let seen = error.downcast_ref::<WrongEnd>().map(|end| end.seen);
+        let on_kube = self.world.backend() == "kube";
+        if seen.is_some_and(|seen| met.iter().any(|met| explains(met.fault, seen, on_kube))) {
             return Ok(());
         }
-        let invariant = if said { Invariant::of(step.r#do) } else { Invariant::Errors };
+        let invariant = match seen {
+            Some(Seen::Silence) => Invariant::Endpoint,
+            _ if !met.is_empty() => Invariant::Errors,
+            _ => Invariant::of(step.r#do),
+        };
         Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
     }
 
