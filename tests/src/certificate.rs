@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use elasticache_host::{Engine, PolicyInfo};
+use elasticache_host::{Description, Engine, PolicyInfo};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use crate::corpus::Scenario;
 use crate::explore::{Invariant, Schedule, Trial};
 use crate::faults::{Fault, Line};
 use crate::report::model;
@@ -192,56 +193,64 @@ pub struct Seen {
     pub failures: Vec<model::Failure>,
     /// The clauses of all that did not hold.
     pub violated: BTreeSet<&'static str>,
+    /// In how many schedules a call met a fault.
+    pub met: u64,
     /// Counts.
     pub figures: BTreeMap<String, u64>,
 }
 
-/// The report.
+/// The report, and with it the verdict. `description` is what the policy says of itself where it was run.
 ///
 /// # Errors
 /// If the specification cannot be read.
-pub fn report(asked: &Asked, policy: &PolicyInfo, seen: Seen) -> anyhow::Result<model::Report> {
-    let (matrix, explored) = seen.matrix.close();
-    let mut scenarios = seen.scenarios;
+pub fn report(
+    asked: &Asked,
+    policy: &PolicyInfo,
+    description: Option<&Description>,
+    seen: Seen,
+) -> anyhow::Result<model::Report> {
+    let Seen { mut scenarios, matrix, mut failures, violated, met, figures } = seen;
+    let (matrix, explored) = matrix.close();
     scenarios.extend(explored);
-    let mut failures = seen.failures;
     failures.sort_by(|a, b| (&a.clause, &a.replay).cmp(&(&b.clause, &b.replay)));
     failures.truncate(FAILURES);
-    let description = policy.description.as_ref();
-    let promises: Vec<String> = description
-        .map(|of| of.promises.iter().map(|promise| (*promise).to_owned()).collect())
-        .unwrap_or_default();
-    let clauses = clauses(asked, &promises, &scenarios, &seen.violated)?;
-    let mut skipped: Vec<model::Skip> = clauses
+    let tried = Tried { asked, description, scenarios: &scenarios, violated: &violated, met };
+    let judged = tried.clauses()?;
+    let untested = tried.untested(&judged);
+    let skip = |what: &str, why: &str| model::Skip { what: what.to_owned(), why: why.to_owned() };
+    let mut skipped: Vec<model::Skip> = untested
         .iter()
-        .filter(|clause| clause.status == model::Status::Skipped)
-        .map(|clause| model::Skip {
-            what: clause.id.clone(),
-            why: "nothing that was run asks for it".to_owned(),
-        })
+        .map(|claim| skip(claim, "it is claimed, and nothing that was run tests it"))
         .collect();
+    let is_skipped = |judged: &&Judged| judged.status == model::Status::Skipped;
+    skipped.extend(
+        judged
+            .iter()
+            .filter(is_skipped)
+            .map(|judged| skip(judged.clause.id, "nothing that was run asks for it")),
+    );
     if !asked.only.is_empty() {
-        let what = "scenarios".to_owned();
-        skipped.push(model::Skip {
-            what,
-            why: format!("only those with {:?} in their names were run", asked.only),
-        });
+        let why = format!("only those with {:?} in their names were run", asked.only);
+        skipped.push(skip("scenarios", &why));
     }
-    let failed = clauses.iter().any(|clause| clause.status == model::Status::Failed)
+    let failed = judged.iter().any(|judged| judged.status == model::Status::Failed)
         || scenarios.iter().any(|scenario| scenario.outcome == model::Status::Failed)
-        || !failures.is_empty();
+        || !failures.is_empty()
+        // What is claimed is to be shown; unless somebody chose to look at a part only, there was every chance.
+        || !untested.is_empty() && asked.only.is_empty();
     let verdict = match (failed, skipped.is_empty()) {
         (true, _) => model::Verdict::Fails,
         (false, false) => model::Verdict::Partial,
         (false, true) => model::Verdict::Conforms,
     };
+    let said = |said: fn(&Description) -> &str| description.map(said).unwrap_or_default().to_owned();
     Ok(model::Report {
         policy: model::Policy {
             file: policy.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             sha256: policy.sha256.clone(),
-            name: description.map(|of| of.name.clone()).unwrap_or_default(),
-            version: description.map(|of| of.version.clone()).unwrap_or_default(),
-            promises,
+            name: said(|of| &of.name),
+            version: said(|of| &of.version),
+            promises: promises(description).iter().map(|promise| (*promise).to_owned()).collect(),
         },
         wit_sha256: hash(WIT),
         suite_sha256: hash([crate::corpus::text().as_str(), spec::TEXT, env!("CARGO_PKG_VERSION")]),
@@ -251,74 +260,136 @@ pub fn report(asked: &Asked, policy: &PolicyInfo, seen: Seen) -> anyhow::Result<
         seed: asked.seed,
         started: asked.started.clone(),
         verdict,
-        clauses,
+        clauses: judged.into_iter().map(Judged::reported).collect(),
         scenarios,
         matrix,
         failures,
-        figures: seen.figures,
+        figures,
         skipped,
         mutants: None,
     })
 }
 
-/// Every clause that is about a policy, with how it went.
-fn clauses(
-    asked: &Asked,
-    promises: &[String],
-    scenarios: &[model::Scenario],
-    violated: &BTreeSet<&'static str>,
-) -> anyhow::Result<Vec<model::Clause>> {
-    let corpus = crate::corpus::all()?;
-    let explored: BTreeSet<&str> = Invariant::ALL.iter().map(|invariant| invariant.clause()).collect();
-    let mut clauses = Vec::new();
-    for clause in spec::all()? {
-        let names = corpus.iter().filter(|scenario| scenario.clauses.iter().any(|id| id == clause.id));
-        let mut tests: Vec<String> = names.map(|scenario| scenario.name.clone()).collect();
-        if explored.contains(clause.id) {
-            tests.push("every fault".to_owned());
-        }
-        // What only tests of the host name is about the host, whatever the policy.
-        if tests.is_empty() {
-            continue;
-        }
-        let status = if !is_owed(asked, &clause, promises) {
-            model::Status::NotClaimed
-        } else if violated.contains(clause.id) {
-            model::Status::Failed
-        } else if explored.contains(clause.id) {
-            match asked.faults {
-                model::Faults::None => model::Status::Skipped,
-                _ => model::Status::Passed,
-            }
-        } else {
-            of_scenarios(&clause, scenarios)
-        };
-        let (id, profile, text) = (clause.id.to_owned(), clause.profile.to_string(), clause.text.to_owned());
-        clauses.push(model::Clause { id, profile, text, status, tests });
+fn promises(description: Option<&Description>) -> &[&'static str] {
+    description.map_or(&[][..], |of| &of.promises)
+}
+
+/// What was asked for, and what came of it.
+struct Tried<'a> {
+    asked: &'a Asked,
+    description: Option<&'a Description>,
+    scenarios: &'a [model::Scenario],
+    violated: &'a BTreeSet<&'static str>,
+    met: u64,
+}
+
+/// A clause that is about a policy, with how it went.
+struct Judged {
+    clause: Clause,
+    status: model::Status,
+    tests: Vec<String>,
+}
+
+impl Judged {
+    fn was_tried(&self) -> bool {
+        was_tried(self.status)
     }
-    Ok(clauses)
+
+    fn reported(self) -> model::Clause {
+        let Clause { id, profile, text } = self.clause;
+        let (id, profile, text) = (id.to_owned(), profile.to_string(), text.to_owned());
+        model::Clause { id, profile, text, status: self.status, tests: self.tests }
+    }
 }
 
-/// Whether the policy owes it here.
-fn is_owed(asked: &Asked, clause: &Clause, promises: &[String]) -> bool {
-    let here = !matches!(clause.profile, Profile::Docker | Profile::Kube) || clause.profile == asked.place;
-    let chosen = asked.profile.is_none_or(|profile| profile.owes(clause));
-    here && chosen && clause.promises().iter().all(|promise| promises.iter().any(|made| made == promise))
+fn was_tried(status: model::Status) -> bool {
+    matches!(status, model::Status::Passed | model::Status::Failed)
 }
 
-fn of_scenarios(clause: &Clause, scenarios: &[model::Scenario]) -> model::Status {
-    let names = |scenario: &&model::Scenario| scenario.clauses.iter().any(|id| id == clause.id);
-    let outcomes: Vec<model::Status> =
-        scenarios.iter().filter(names).map(|scenario| scenario.outcome).collect();
-    let any = |status: model::Status| outcomes.contains(&status);
-    if any(model::Status::Failed) {
-        model::Status::Failed
-    } else if any(model::Status::Passed) {
-        model::Status::Passed
-    } else if !outcomes.is_empty() && outcomes.iter().all(|status| *status == model::Status::NotClaimed) {
-        model::Status::NotClaimed
-    } else {
-        model::Status::Skipped
+impl Tried<'_> {
+    /// Every clause that is about a policy. What only tests of the host name is about the host, whatever the policy.
+    fn clauses(&self) -> anyhow::Result<Vec<Judged>> {
+        let corpus = crate::corpus::all()?;
+        let explored: BTreeSet<&str> = Invariant::ALL.iter().map(|invariant| invariant.clause()).collect();
+        let mut clauses = Vec::new();
+        for clause in spec::all()? {
+            let names = |scenario: &&Scenario| scenario.clauses.iter().any(|id| id == clause.id);
+            let scenarios: Vec<&Scenario> = corpus.iter().filter(names).collect();
+            let mut tests: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+            let is_explored = explored.contains(clause.id);
+            if is_explored {
+                tests.push("every fault".to_owned());
+            }
+            if tests.is_empty() {
+                continue;
+            }
+            let status = if !self.owes(&clause) {
+                model::Status::NotClaimed
+            } else if self.violated.contains(clause.id) {
+                model::Status::Failed
+            } else if is_explored {
+                self.of_faults()
+            } else {
+                self.of_scenarios(&clause, &scenarios)
+            };
+            clauses.push(Judged { clause, status, tests });
+        }
+        Ok(clauses)
+    }
+
+    /// Whether the policy owes it here.
+    fn owes(&self, clause: &Clause) -> bool {
+        let Asked { place, profile, .. } = self.asked;
+        let here = !matches!(clause.profile, Profile::Docker | Profile::Kube) || clause.profile == *place;
+        let chosen = profile.is_none_or(|profile| profile.owes(clause));
+        here && chosen && clause.promises().iter().all(|promise| promises(self.description).contains(promise))
+    }
+
+    fn of_faults(&self) -> model::Status {
+        match (self.asked.faults, self.met) {
+            (model::Faults::None, _) => model::Status::NotAsked,
+            (_, 0) => model::Status::Skipped,
+            _ => model::Status::Passed,
+        }
+    }
+
+    fn of_scenarios(&self, clause: &Clause, naming: &[&Scenario]) -> model::Status {
+        let names = |scenario: &&model::Scenario| scenario.clauses.iter().any(|id| id == clause.id);
+        let outcomes: Vec<model::Status> =
+            self.scenarios.iter().filter(names).map(|scenario| scenario.outcome).collect();
+        // What is about engines that the policy does not have is nothing that it owes.
+        let no_engine = self.description.is_some_and(|description| {
+            naming.iter().all(|scenario| verdict::engines(scenario, description).is_empty())
+        });
+        if outcomes.contains(&model::Status::Failed) {
+            model::Status::Failed
+        } else if outcomes.contains(&model::Status::Passed) {
+            model::Status::Passed
+        } else if no_engine {
+            model::Status::NotClaimed
+        } else {
+            model::Status::Skipped
+        }
+    }
+
+    /// What the policy claims, of what was asked about, and nothing that was run could refute: promises, and engines.
+    fn untested(&self, judged: &[Judged]) -> Vec<String> {
+        let Some(description) = self.description else { return Vec::new() };
+        let asked = |promise: &&&str| self.asked.profile.is_none_or(|p| p.promises().contains(*promise));
+        let holds_it_to = |promise: &str| {
+            let about = |judged: &&Judged| judged.clause.promises().contains(&promise);
+            judged.iter().filter(about).any(Judged::was_tried)
+        };
+        let promises = description.promises.iter().filter(asked).filter(|promise| !holds_it_to(promise));
+        let runs = |engine: &&Engine| {
+            let with = |scenario: &&model::Scenario| scenario.engine.as_deref() == Some(engine.as_str());
+            self.scenarios.iter().filter(with).any(|scenario| was_tried(scenario.outcome))
+        };
+        let engines = description.engines.iter().filter(|engine| !runs(engine));
+        promises
+            .map(|promise| (*promise).to_owned())
+            .chain(engines.map(|engine| engine.to_string()))
+            .collect()
     }
 }
 
@@ -330,3 +401,6 @@ fn hash<'a>(parts: impl IntoIterator<Item = &'a str>) -> String {
     }
     crate::trace::hex(&hasher.finalize())
 }
+
+#[cfg(test)]
+mod tests;

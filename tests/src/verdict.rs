@@ -38,31 +38,13 @@ pub struct Line {
     pub outcome: Outcome,
 }
 
-/// What all of it comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Everything that applies was tried and held.
-    Conforms,
-    /// Something was not tried.
-    Partial,
-    /// Something did not hold.
-    Fails,
-}
-
-impl Verdict {
-    /// Of these lines. Nothing tried is not conformance.
-    pub fn of(lines: &[Line]) -> Self {
-        let any = |test: fn(&Outcome) -> bool| lines.iter().any(|line| test(&line.outcome));
-        if any(|outcome| matches!(outcome, Outcome::Failed(_))) {
-            Verdict::Fails
-        } else if any(|outcome| matches!(outcome, Outcome::Skipped(_)))
-            || !any(|outcome| matches!(outcome, Outcome::Passed))
-        {
-            Verdict::Partial
-        } else {
-            Verdict::Conforms
-        }
-    }
+/// What came of all of them.
+#[derive(Debug)]
+pub struct Judged {
+    /// Each scenario with each engine.
+    pub lines: Vec<Line>,
+    /// What the policy says of itself there, if it says anything.
+    pub description: Option<Description>,
 }
 
 /// Runs scenarios against an environment's policy, some at once, and reports each as it ends, in order.
@@ -75,7 +57,7 @@ pub async fn judge(
     environment: &Manifest,
     at_once: usize,
     mut report: impl FnMut(&Line),
-) -> Result<Vec<Line>> {
+) -> Result<Judged> {
     let data = tempfile::tempdir()?;
     let data = data.path();
     // Compiled once here, and found in its cache by all that follow.
@@ -126,7 +108,7 @@ pub async fn judge(
         report(&line);
         lines.push(line);
     }
-    Ok(lines)
+    Ok(Judged { lines, description })
 }
 
 /// Runs a scenario; in the real world also beside the simulated one, which must do the same.
@@ -158,12 +140,7 @@ pub(crate) fn plan(
     if let Some(promise) = scenario.promises.iter().find(|promise| !made(promise)) {
         return Err(Outcome::NotClaimed(promise.clone()));
     }
-    let fits = |engine: &Engine| match scenario.engines {
-        Engines::All => true,
-        Engines::Persistent => *engine != Engine::Memcached,
-        Engines::Volatile => *engine == Engine::Memcached,
-    };
-    let engines: Vec<Engine> = description.engines.iter().copied().filter(fits).collect();
+    let engines = engines(scenario, description);
     if engines.is_empty() {
         let which =
             if scenario.engines == Engines::Volatile { "memcached" } else { "an engine that keeps data" };
@@ -173,21 +150,12 @@ pub(crate) fn plan(
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn line(outcome: Outcome) -> Line {
-        Line { name: String::new(), title: String::new(), engine: None, outcome }
-    }
-
-    #[test]
-    fn a_skip_never_counts_as_a_pass() {
-        assert_eq!(Verdict::of(&[]), Verdict::Partial);
-        assert_eq!(Verdict::of(&[line(Outcome::Passed)]), Verdict::Conforms);
-        assert_eq!(Verdict::of(&[line(Outcome::Passed), line(Outcome::Skipped("x"))]), Verdict::Partial);
-        assert_eq!(Verdict::of(&[line(Outcome::NotClaimed("p".into()))]), Verdict::Partial);
-        let failed = line(Outcome::Failed(anyhow::anyhow!("x")));
-        assert_eq!(Verdict::of(&[line(Outcome::Skipped("x")), failed]), Verdict::Fails);
-    }
+/// The engines that it is for, of those that the policy claims.
+pub(crate) fn engines(scenario: &Scenario, description: &Description) -> Vec<Engine> {
+    let fits = |engine: &Engine| match scenario.engines {
+        Engines::All => true,
+        Engines::Persistent => *engine != Engine::Memcached,
+        Engines::Volatile => *engine == Engine::Memcached,
+    };
+    description.engines.iter().copied().filter(fits).collect()
 }

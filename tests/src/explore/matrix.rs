@@ -61,6 +61,19 @@ pub fn explore(
         report(Event::Done { schedule, trial: &trial });
         Ok(trial)
     };
+    let mut plain = Vec::new();
+    for scenario in scenarios {
+        let engines = plan(scenario, Some(&subject.description), subject.place.backend()).unwrap_or_default();
+        plain.extend(engines.into_iter().map(|engine| without_fault(scenario, engine)));
+    }
+    let singles = Mutex::new(Vec::new());
+    on_all_cores(&plain, |schedule| {
+        let trial = run(schedule)?;
+        if matches!(faults, Faults::Single | Faults::Pairs) && trial.violation.is_none() {
+            singles.lock().extend(one_more(subject, schedule, &trial));
+        }
+        Ok(())
+    })?;
     if let Faults::Random { seed, count } = faults {
         let seeds: Vec<u64> = (seed..seed.saturating_add(count)).collect();
         report(Event::Pieces(seeds.len()));
@@ -70,19 +83,6 @@ pub fn explore(
             Ok(())
         });
     }
-    let mut plain = Vec::new();
-    for scenario in scenarios {
-        let engines = plan(scenario, Some(&subject.description), subject.place.backend()).unwrap_or_default();
-        plain.extend(engines.into_iter().map(|engine| without_fault(scenario, engine)));
-    }
-    let singles = Mutex::new(Vec::new());
-    on_all_cores(&plain, |schedule| {
-        let trial = run(schedule)?;
-        if faults != Faults::None && trial.violation.is_none() {
-            singles.lock().extend(one_more(subject, schedule, &trial));
-        }
-        Ok(())
-    })?;
     let mut singles = singles.into_inner();
     // The order of cores is chance; that of schedules is not.
     singles.sort_by(|a, b| {

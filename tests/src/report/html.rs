@@ -73,7 +73,7 @@ fn chapters(clauses: &[Clause]) -> Vec<Chapter<'_>> {
 }
 
 fn counts(clauses: &[Clause]) -> Vec<Count> {
-    let all = [Status::Passed, Status::Failed, Status::Skipped, Status::NotClaimed];
+    let all = [Status::Passed, Status::Failed, Status::Skipped, Status::NotClaimed, Status::NotAsked];
     let count = |status| clauses.iter().filter(|clause| clause.status == status).count();
     all.into_iter().map(|status| Count { status: status.as_str(), count: count(status) }).collect()
 }

@@ -100,6 +100,7 @@ fn clauses(report: &Report) -> Vec<Case<'_>> {
             }
             Status::Skipped => End::Skipped("it was not tried".to_owned()),
             Status::NotClaimed => End::Skipped("it is not claimed".to_owned()),
+            Status::NotAsked => End::Skipped("no faults were asked for".to_owned()),
         };
         Case { class: &clause.profile, name: format!("{} {}", clause.id, clause.text), end }
     });
@@ -114,7 +115,7 @@ fn scenarios(report: &Report) -> Vec<Case<'_>> {
             Status::Failed => {
                 End::Failed(first_line(&message), format!("{}\n{message}", scenario.clauses.join(", ")))
             }
-            Status::Skipped => End::Skipped(message),
+            Status::Skipped | Status::NotAsked => End::Skipped(message),
             Status::NotClaimed => End::Skipped(format!("not claimed: {message}")),
         };
         Case { class: scenario.engine.as_deref().unwrap_or("-"), name: scenario.name.clone(), end }

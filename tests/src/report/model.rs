@@ -84,7 +84,7 @@ pub enum Verdict {
     Conforms,
     /// Something was not tried.
     Partial,
-    /// Something did not hold.
+    /// Something did not hold, or is claimed and nothing could show it.
     Fails,
 }
 
@@ -100,6 +100,8 @@ pub enum Status {
     Skipped,
     /// It is about what the policy does not claim.
     NotClaimed,
+    /// It is about faults, and the run was asked for without any.
+    NotAsked,
 }
 
 /// A clause of the specification.
@@ -251,6 +253,7 @@ impl Status {
             Status::Failed => "failed",
             Status::Skipped => "skipped",
             Status::NotClaimed => "not-claimed",
+            Status::NotAsked => "not-asked",
         }
     }
 }
@@ -259,16 +262,5 @@ impl Mutant {
     /// Whether nothing noticed it.
     pub fn survived(&self) -> bool {
         self.killed_by.is_empty()
-    }
-}
-
-impl From<crate::verdict::Verdict> for Verdict {
-    fn from(verdict: crate::verdict::Verdict) -> Self {
-        use crate::verdict::Verdict as V;
-        match verdict {
-            V::Conforms => Verdict::Conforms,
-            V::Partial => Verdict::Partial,
-            V::Fails => Verdict::Fails,
-        }
     }
 }

@@ -133,6 +133,29 @@ fn every_promise_of_the_contract_is_held_to_a_clause_by_a_scenario() {
     assert_eq!(held, promises.into_iter().collect(), "promises that scenarios hold policies to");
 }
 
+/// A promise that nothing could refute would make every policy fail that makes it and none of those beside it.
+#[test]
+fn each_promise_is_held_to_a_clause_also_of_a_policy_that_makes_no_other() {
+    for promise in PROMISES {
+        let alone = |scenario: &corpus::Scenario| {
+            scenario.promises == [promise]
+                && scenario.clauses.iter().any(|id| find(id).unwrap().promises() == [promise])
+        };
+        assert!(corpus::all().unwrap().iter().any(alone), "{promise}");
+    }
+}
+
+/// What every policy owes, engines apart.
+#[test]
+fn what_scenarios_hold_every_policy_to_they_hold_those_to_that_promise_nothing() {
+    let scenarios = corpus::all().unwrap();
+    for clause in all().unwrap().iter().filter(|clause| clause.promises().is_empty()) {
+        let mut naming = scenarios.iter().filter(|s| s.clauses.iter().any(|id| id == clause.id)).peekable();
+        let tested = naming.peek().is_none() || naming.any(|scenario| scenario.promises.is_empty());
+        assert!(tested, "{} is held to those only that promise more", clause.id);
+    }
+}
+
 #[test]
 fn a_clause_is_listed_under_the_first_profile_that_has_its_promises() {
     for clause in all().unwrap() {

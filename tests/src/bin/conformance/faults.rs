@@ -14,13 +14,13 @@ use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, Violation, 
 use conformance::faults::Line;
 use conformance::spec::Profile;
 use conformance::trace;
-use conformance::verdict::Verdict;
 use elasticache_host::Engine;
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::Args;
+use crate::reporting::Ended;
 
 /// Violations that are shown with their words; the others are counted.
 const SHOWN: usize = 20;
@@ -44,8 +44,9 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     }
     let tally = Tally::new()?;
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
-    let (seen, verdict) = tally.close(&subject, args)?;
-    runtime.block_on(crate::reporting::close(args, &environment, seen, verdict))
+    let (seen, failed) = tally.close(&subject, args)?;
+    let ended = Ended { description: Some(&subject.description), seen, failed };
+    runtime.block_on(crate::reporting::close(args, &environment, ended))
 }
 
 /// What is known of the schedules so far.
@@ -62,16 +63,19 @@ struct Tally {
 #[derive(Default)]
 struct Traces {
     count: usize,
+    /// Of those, the ones in which a fault was met.
+    met: usize,
     sum: u128,
 }
 
 impl Traces {
     /// Returns how many there are now.
-    fn add(&mut self, name: &str, hash: &str) -> usize {
+    fn add(&mut self, name: &str, hash: &str, met: bool) -> usize {
         let digest = Sha256::digest(format!("{name} {hash}"));
         let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
         self.sum = self.sum.wrapping_add(number);
         self.count += 1;
+        self.met += usize::from(met);
         self.count
     }
 }
@@ -93,7 +97,7 @@ impl Tally {
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
         self.matrix.note(schedule, trial);
         let hash = trace::hash(&trial.calls);
-        let count = self.traces.lock().add(&schedule.to_string(), &hash);
+        let count = self.traces.lock().add(&schedule.to_string(), &hash, !trial.met.is_empty());
         // The same schedule is the same run, or nothing that is said of it could be replayed.
         let differs = count.is_multiple_of(AGAIN)
             && attempt(subject, schedule).map_or(true, |again| trace::hash(&again.calls) != hash);
@@ -104,8 +108,8 @@ impl Tally {
         }
     }
 
-    /// Prints what came of them, and returns it with the verdict.
-    fn close(self, subject: &Subject, args: &Args) -> Result<(Seen, Verdict)> {
+    /// Prints what came of them, and returns it with whether something did not hold.
+    fn close(self, subject: &Subject, args: &Args) -> Result<(Seen, bool)> {
         self.bar.finish_and_clear();
         let failed = self.failed.into_inner();
         let mut failures = Vec::new();
@@ -139,12 +143,9 @@ impl Tally {
         let violated =
             failed.values().filter_map(|(_, violation)| Some(violation.as_ref()?.invariant.clause()));
         let violated = violated.collect();
-        let verdict = match (failed.is_empty(), traces.count) {
-            (false, _) => Verdict::Fails,
-            (true, 0) => Verdict::Partial,
-            (true, _) => Verdict::Conforms,
-        };
-        Ok((Seen { scenarios: Vec::new(), matrix: self.matrix, failures, violated, figures }, verdict))
+        let (matrix, met) = (self.matrix, traces.met as u64);
+        let seen = Seen { scenarios: Vec::new(), matrix, failures, violated, met, figures };
+        Ok((seen, !failed.is_empty()))
     }
 }
 

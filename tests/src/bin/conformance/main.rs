@@ -14,15 +14,18 @@ use conformance::certificate::{self, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::Faults;
 use conformance::spec::Profile;
-use conformance::verdict::{Line, Outcome, Verdict, judge};
+use conformance::verdict::{Judged, Line, Outcome, judge};
 use conformance::world::{Place, World};
 use elasticache_host::{Manifest, PolicySource};
 
+use reporting::Ended;
+
 /// Runs the corpus of scenarios against a policy component, one line each, and gives a verdict.
 ///
-/// The verdict is `conforms` only if every scenario that applies was run and held. A scenario about what
-/// the policy does not claim, a promise or an engine, does not apply; one that could not be run makes the verdict
-/// `partial`. Exit code: 0 conforms, 1 fails, 2 bad usage, 3 partial.
+/// The verdict is `conforms` only if all that the policy owes was tried and held; what is about faults is asked for by
+/// `--faults`. A scenario about what the policy does not claim, a promise or an engine, does not apply; what it claims
+/// and nothing tests makes it `fails`, and what it owes and was not tried `partial`. Exit code: 0 conforms, 1 fails, 2 bad
+/// usage, 3 partial.
 #[derive(Debug, Parser)]
 #[command(name = "conformance", version)]
 struct Args {
@@ -44,12 +47,11 @@ struct Args {
     /// With `kube`, real or simulated: the storage class of claims. Default: none, data lies in the pods.
     #[arg(long, value_name = "CLASS")]
     storage_class: Option<String>,
-    /// Hold it to this profile of the specification alone: core, durable, ephemeral, aws, docker or kube. With `sim`,
-    /// `kube` is also what is simulated.
+    /// Hold it to this profile of the specification alone: core, durable, ephemeral or aws. With `sim`, docker or kube is
+    /// what is simulated, and all that it owes there is asked for.
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// Write what was found there, for people and for machines: index.html, junit.xml, report.json. The verdict is then
-    /// about every clause that the policy owes, those about faults included.
+    /// Write what was found there, for people and for machines: index.html, junit.xml, report.json.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
     /// Only scenarios whose name contains this.
@@ -156,17 +158,18 @@ async fn scenarios(args: Args) -> Result<ExitCode> {
     };
     let world = || shared.clone().unwrap_or_else(|| World::sim(args.place()));
     let environment = environment(&args)?;
-    let lines = judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
+    let Judged { lines, description } =
+        judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
     let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
     let (passed, failed) =
         (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));
     let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
     let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
     println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
-    let verdict = Verdict::of(&lines);
     let clauses = |name: &str| known.get(name).cloned().unwrap_or_default();
     let seen = Seen { scenarios: certificate::scenarios(&lines, clauses), ..Seen::default() };
-    reporting::close(&args, &environment, seen, verdict).await
+    let ended = Ended { description: description.as_ref(), seen, failed: false };
+    reporting::close(&args, &environment, ended).await
 }
 
 fn show(line: &Line) {

@@ -7,53 +7,51 @@ use anyhow::{Context as _, Result};
 use conformance::certificate::{self, Asked, Seen};
 use conformance::report::{self, model};
 use conformance::spec::Profile;
-use conformance::verdict::Verdict;
-use elasticache_host::{Manifest, inspect_environment};
+use elasticache_host::{Description, Manifest, inspect_environment};
 
 use crate::{Args, Backend, FaultsArg};
 
-/// Prints the verdict, and writes the report.
+/// What a run came to.
+pub(crate) struct Ended<'a> {
+    /// What the policy says of itself where it was run.
+    pub(crate) description: Option<&'a Description>,
+    /// What was seen.
+    pub(crate) seen: Seen,
+    /// Whether something did not hold that `seen` does not show.
+    pub(crate) failed: bool,
+}
+
+/// Prints the verdict, and writes the report if one was asked for. Both come of the same.
 ///
 /// # Errors
 /// If the policy cannot be looked at, or the report not be written.
-pub(crate) async fn close(
-    args: &Args,
-    environment: &Manifest,
-    seen: Seen,
-    mut verdict: Verdict,
-) -> Result<ExitCode> {
-    if verdict == Verdict::Conforms && !args.only.is_empty() {
-        verdict = Verdict::Partial;
+pub(crate) async fn close(args: &Args, environment: &Manifest, ended: Ended<'_>) -> Result<ExitCode> {
+    let Ended { description, seen, failed } = ended;
+    let policy = inspect_environment(environment).await?;
+    let mut report = certificate::report(&asked(args), &policy, description, seen)?;
+    for skip in &report.skipped {
+        println!("not tried: {} ({})", skip.what, skip.why);
     }
-    if args.profile.is_some() || args.report.is_some() {
-        let policy = inspect_environment(environment).await?;
-        let promises = policy.description.as_ref().map(|of| of.promises.clone()).unwrap_or_default();
-        for wanted in args.profile.map(Profile::promises).unwrap_or_default() {
-            if !promises.contains(wanted) {
-                println!("FAIL  it does not promise {wanted}, as the profile asks");
-                verdict = Verdict::Fails;
-            }
-        }
-        if let Some(folder) = &args.report {
-            let mut report = certificate::report(&asked(args), &policy, seen)?;
-            if verdict == Verdict::Fails {
-                report.verdict = model::Verdict::Fails;
-            }
-            report::write(folder, &report)?;
-            verdict = match report.verdict {
-                model::Verdict::Conforms => Verdict::Conforms,
-                model::Verdict::Partial => Verdict::Partial,
-                model::Verdict::Fails => Verdict::Fails,
-            };
-            println!("report: {}", folder.join("index.html").display());
-        }
+    let lacking = args.profile.map(Profile::promises).unwrap_or_default();
+    let lacking = lacking.iter().filter(|wanted| !report.policy.promises.iter().any(|made| made == *wanted));
+    let lacking: Vec<_> = lacking.collect();
+    for wanted in &lacking {
+        println!("FAIL  it does not promise {wanted}, as the profile asks");
     }
-    let (word, code) = match verdict {
-        Verdict::Conforms => ("conforms", 0),
-        Verdict::Fails => ("fails", 1),
-        Verdict::Partial => ("partial", 3),
+    if failed || !lacking.is_empty() {
+        report.verdict = model::Verdict::Fails;
+    }
+    if let Some(folder) = &args.report {
+        report::write(folder, &report)?;
+        println!("report: {}", folder.join("index.html").display());
+    }
+    let (word, code) = match report.verdict {
+        model::Verdict::Conforms => ("conforms", 0),
+        model::Verdict::Fails => ("fails", 1),
+        model::Verdict::Partial => ("partial", 3),
     };
-    println!("verdict: {word}");
+    let about = if args.faults == FaultsArg::None { " (without faults: --faults)" } else { "" };
+    println!("verdict: {word}{about}");
     Ok(ExitCode::from(code))
 }
 
@@ -72,7 +70,9 @@ fn asked(args: &Args) -> Asked {
     };
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let backend = backend.to_owned();
-    let (profile, only, seed) = (args.profile, args.only.clone(), args.seed);
+    // These two say where it is run, and what is owed there is all that is owed.
+    let profile = args.profile.filter(|profile| !matches!(profile, Profile::Docker | Profile::Kube));
+    let (only, seed) = (args.only.clone(), args.seed);
     Asked { backend, place, profile, faults, seed, only, started }
 }
 
