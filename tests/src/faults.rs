@@ -44,6 +44,16 @@ pub struct Line {
     pub fault: Option<Fault>,
     #[serde(skip, default = "look")]
     pub(crate) nature: Nature,
+    /// Whether the same question was answered otherwise before: else nothing is stale about it.
+    #[serde(skip)]
+    pub(crate) may_be_stale: bool,
+}
+
+impl Line {
+    /// Whether a fault can befall the call, and is not the same there as another one or none.
+    pub(crate) fn may_meet(&self, fault: Fault) -> bool {
+        fault.befalls(self.nature) && (fault != Fault::Stale || self.may_be_stale)
+    }
 }
 
 fn look() -> Nature {
@@ -222,6 +232,7 @@ impl Tap {
             result: String::new(),
             fault: None,
             nature: call.nature,
+            may_be_stale: false,
         });
         (index, planned.map(|planned| planned.fault), state.crashed)
     }
@@ -322,10 +333,15 @@ impl Tap {
         let question = format!("{} {} {}", call.name, call.object, call.rest);
         let mut answers = std::mem::take(&mut self.0.state.lock().answers);
         let before = answers.get(&question).and_then(|answer| answer.downcast_ref::<T>()).cloned();
-        let older = before.filter(|before| stale && *before != fresh);
+        let older = before.filter(|before| *before != fresh);
         answers.insert(question, Box::new(fresh.clone()));
-        self.0.state.lock().answers = answers;
-        match older {
+        let mut state = self.0.state.lock();
+        state.answers = answers;
+        if let Some(line) = state.lines.get_mut(index) {
+            line.may_be_stale = older.is_some();
+        }
+        drop(state);
+        match older.filter(|_| stale) {
             Some(older) => {
                 self.meets(index, Fault::Stale);
                 Ok(older)

@@ -113,7 +113,7 @@ mod tests {
 
     fn line(call: &str, object: &str, nature: Nature) -> Line {
         let (call, object) = (call.to_owned(), object.to_owned());
-        Line { host: 0, call, object, result: "done".to_owned(), fault: None, nature }
+        Line { host: 0, call, object, result: "done".to_owned(), fault: None, nature, may_be_stale: false }
     }
 
     fn scenario() -> Scenario {

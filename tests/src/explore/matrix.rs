@@ -139,7 +139,7 @@ pub(crate) fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) ->
     let first = schedule.faults.last().map_or(0, |last| last.call + 1);
     let mut more = Vec::new();
     for (call, line) in trial.calls.iter().enumerate().skip(first) {
-        for fault in Fault::ALL.into_iter().filter(|fault| fault.befalls(line.nature)) {
+        for fault in Fault::ALL.into_iter().filter(|fault| line.may_meet(*fault)) {
             // No policy promises to keep through a restart of the engine what it does not keep through a kill.
             let restarts = schedule.scenario.restarts && subject.promises("data-survives-kill");
             if fault == Fault::EngineRestart && !restarts {

@@ -65,17 +65,21 @@ struct Traces {
     count: usize,
     /// Of those, the ones in which a fault was met.
     met: usize,
+    /// Of those, the ones in which a fault that was planned was not: they went as others did.
+    in_vain: usize,
     sum: u128,
 }
 
 impl Traces {
     /// Returns how many there are now.
-    fn add(&mut self, name: &str, hash: &str, met: bool) -> usize {
+    fn add(&mut self, schedule: &Schedule, hash: &str, met: usize) -> usize {
+        let name = schedule.to_string();
         let digest = Sha256::digest(format!("{name} {hash}"));
         let number = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
         self.sum = self.sum.wrapping_add(number);
         self.count += 1;
-        self.met += usize::from(met);
+        self.met += usize::from(met > 0);
+        self.in_vain += usize::from(schedule.order.is_none() && met < schedule.faults.len());
         self.count
     }
 }
@@ -97,7 +101,7 @@ impl Tally {
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
         self.matrix.note(schedule, trial);
         let hash = trace::hash(&trial.calls);
-        let count = self.traces.lock().add(&schedule.to_string(), &hash, !trial.met.is_empty());
+        let count = self.traces.lock().add(schedule, &hash, trial.met.len());
         // The same schedule is the same run, or nothing that is said of it could be replayed.
         let differs = count.is_multiple_of(AGAIN)
             && attempt(subject, schedule).map_or(true, |again| trace::hash(&again.calls) != hash);
@@ -128,7 +132,7 @@ impl Tally {
         let calls = self.calls.into_inner();
         println!(
             "{} schedules with {} calls in {:.1} s ({:.0} a minute), one in {AGAIN} of them twice; {} violations",
-            traces.count,
+            traces.count - traces.in_vain,
             calls,
             minutes * 60.0,
             traces.count as f64 / minutes,
@@ -136,7 +140,7 @@ impl Tally {
         );
         println!("trace hash: {:032x}", traces.sum);
         let figures = BTreeMap::from([
-            ("schedules".to_owned(), traces.count as u64),
+            ("schedules".to_owned(), (traces.count - traces.in_vain) as u64),
             ("host calls".to_owned(), calls as u64),
             ("violations".to_owned(), failed.len() as u64),
         ]);
