@@ -78,11 +78,13 @@ pub enum Invariant {
     NothingChanges,
     /// It comes to an end.
     Ends,
+    /// Where it fails to bring a cache up, it leaves no container and takes no volume.
+    LeavesIt,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Invariant; 8] = [
+    pub const ALL: [Invariant; 9] = [
         Invariant::Errors,
         Invariant::Converges,
         Invariant::Data,
@@ -91,6 +93,7 @@ impl Invariant {
         Invariant::NothingForeign,
         Invariant::NothingChanges,
         Invariant::Ends,
+        Invariant::LeavesIt,
     ];
 
     /// The clause of the specification.
@@ -104,6 +107,7 @@ impl Invariant {
             Invariant::NothingForeign => "FAIL-6",
             Invariant::NothingChanges => "FAIL-7",
             Invariant::Ends => "FAIL-8",
+            Invariant::LeavesIt => "FAIL-9",
         }
     }
 

@@ -182,10 +182,7 @@ impl Run {
             match step.r#do {
                 Action::Up | Action::Reboot => self.returns_a_cache(step, alone).await,
                 Action::Stop | Action::RemoveData => self.returns_a_flag(step).await,
-                Action::Snapshot => {
-                    let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
-                    expected(step, runtime.snapshot(&key, &self.file(&step.file)).await).map(drop)
-                }
+                Action::Snapshot => self.snapshot(step).await,
                 Action::Exec => {
                     let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
                     match expected(step, runtime.exec(&key, &step.args).await)? {
@@ -287,6 +284,18 @@ impl Run {
             Some(flag) => found("was-there", step.was_there, flag),
             None => Ok(()),
         }
+    }
+
+    async fn snapshot(&self, step: &Step) -> Result<()> {
+        let (runtime, key, file) = (self.runtime().await?, self.key(&step.cache)?, self.file(&step.file));
+        let before = std::fs::read(&file).ok();
+        let returned = runtime.snapshot(&key, &file).await;
+        ensure!(
+            returned.is_ok() || std::fs::read(&file).ok() == before,
+            "it failed, and {} is not what it was",
+            step.file
+        );
+        expected(step, returned).map(drop)
     }
 
     async fn find(&self, step: &Step) -> Result<()> {

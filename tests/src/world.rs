@@ -83,7 +83,7 @@ impl World {
         })
     }
 
-    /// Everything that is there, a line each, for comparing what was with what is.
+    /// Everything that is there, a line each that begins with its kind and name, for comparing what was with what is.
     ///
     /// # Errors
     /// If the engine does not say.

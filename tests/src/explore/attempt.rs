@@ -123,6 +123,7 @@ impl Course<'_> {
                     return Ok(End::Crashed);
                 }
                 let met = self.tap.met().len();
+                let there = if step.r#do == Action::Up { self.everything().await? } else { Vec::new() };
                 let asked = if again { relaxed(step, progress.crashed) } else { step.clone() };
                 let outcome = tokio::select! {
                     biased;
@@ -143,6 +144,10 @@ impl Course<'_> {
                     break;
                 };
                 self.judge(&error, step, progress.next, &met)?;
+                let failed = matches!(seen_in(&error), Some(Seen::Error(_)));
+                if failed && step.r#do == Action::Up && self.tap.met().len() == 1 {
+                    self.leaves_it(&there, step, progress.next, &met).await?;
+                }
                 again = true;
                 // A reboot gets around one call that goes wrong. Of more, the last may come when its old pod is gone and
                 // the new one not there: then there is no cache until the next up. And what was done may have ended with
@@ -209,7 +214,7 @@ impl Course<'_> {
 
     /// Whether a step may have ended so, with these faults at its calls.
     fn judge(&self, error: &anyhow::Error, step: &Step, at: usize, met: &[Planned]) -> Result<(), Violation> {
-        let seen = error.downcast_ref::<WrongEnd>().map(|end| end.seen);
+        let seen = seen_in(error);
         let on_kube = self.world.backend() == "kube";
         if seen.is_some_and(|seen| met.iter().any(|met| explains(met.fault, seen, on_kube))) {
             return Ok(());
@@ -220,6 +225,31 @@ impl Course<'_> {
             _ => Invariant::of(step.r#do),
         };
         Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
+    }
+
+    /// That an up which failed left no container behind, and removed no volume; by the only fault there was, since another
+    /// one may have befallen its clean-up.
+    async fn leaves_it(
+        &self,
+        before: &[String],
+        step: &Step,
+        at: usize,
+        met: &[Planned],
+    ) -> Result<(), Violation> {
+        // Told that it is not there, whoever cleans up leaves it.
+        if met.iter().any(|met| met.fault == Fault::Stale) {
+            return Ok(());
+        }
+        let now = self.everything().await?;
+        let (was, is) = (names(before), names(&now));
+        let made = is.difference(&was).filter(|(kind, _)| matches!(*kind, "container" | "pod"));
+        let gone = was.difference(&is).filter(|(kind, _)| matches!(*kind, "volume" | "claim"));
+        let (made, gone): (Vec<_>, Vec<_>) = (made.collect(), gone.collect());
+        if made.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let seen = format!("{}: it failed, and left {made:?}, and removed {gone:?}", place(at, step));
+        Err(Violation { invariant: Invariant::LeavesIt, seen, at: Some(at) })
     }
 
     /// What must hold in the end.
@@ -295,6 +325,21 @@ impl Course<'_> {
         };
         self.world.everything().await.map_err(seen)
     }
+}
+
+/// What was seen of an operation; `None` where what was seen is a wrong answer.
+fn seen_in(error: &anyhow::Error) -> Option<Seen> {
+    error.downcast_ref::<WrongEnd>().map(|end| end.seen)
+}
+
+/// By kind and name.
+fn names(everything: &[String]) -> BTreeSet<(&str, &str)> {
+    let mut names = BTreeSet::new();
+    for line in everything {
+        let mut words = line.split(' ');
+        names.extend(words.next().zip(words.next()));
+    }
+    names
 }
 
 /// A step that was done before, wholly or in part: what it says of the state that it found is not known.

@@ -16,6 +16,9 @@ use elasticache_host::{Endpoint, RuntimeBuilder};
 use super::{INSTANCE, Occupied};
 use crate::faults::{Tap, Tapped};
 
+/// The image that is not there where faults are looked for: with this engine each first up has to fetch it.
+const FETCHED: &str = "valkey/valkey:8-alpine";
+
 /// A container engine with everything that scenarios need beside the host.
 #[derive(Clone)]
 pub(super) struct Containers {
@@ -49,6 +52,8 @@ impl Containers {
             let labels = [("fakecloud-elasticache", "a"), (INSTANCE, "bystander")];
             sim.insert_foreign_container("bystander", &labels, false)?;
             sim.insert_foreign_volume("bystander-data", &labels, &[("dump.rdb", b"theirs")]);
+            sim.remove_image(FETCHED);
+            sim.set_pullable(FETCHED, true);
             let engine = sim.clone();
             tap.restarts_by(move || engine.daemon_restart());
         }
@@ -62,7 +67,7 @@ impl Containers {
         Self { given: (engine, probes), ..self.clone() }
     }
 
-    /// Every container and volume, a line each.
+    /// Every container and volume, a line each that begins with its kind and name.
     pub(super) async fn everything(&self) -> Result<Vec<String>> {
         let containers = self.engine.list_containers(&[]).await?;
         let volumes = self.engine.list_volumes(&[]).await?;

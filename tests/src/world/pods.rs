@@ -116,13 +116,17 @@ impl Pods {
         Ok(builder.cluster(Arc::clone(cluster), Arc::clone(probes), self.storage.clone()).grants(grants))
     }
 
-    /// Every pod, claim and Lease, a line each. Of Secrets there is one, which is to stay.
+    /// Every pod, claim and Lease, a line each that begins with its kind and name. Of Secrets there is one, which is to stay.
     pub(super) async fn everything(&self) -> Result<Vec<String>> {
         let Hands::Sim(sim) = &self.hands else { bail!("a cluster has more than can be listed") };
         let pods = self.cluster.list_pods(&[]).await?;
-        let pods = pods.iter().map(|pod| format!("pod {:?} {:?} {:?}", pod.id, pod.phase, pod.annotations));
-        let claims =
-            sim.claims().into_iter().map(|(id, annotations)| format!("claim {id:?} {annotations:?}"));
+        let pods = pods
+            .iter()
+            .map(|pod| format!("pod {} {} {:?} {:?}", pod.id.name, pod.id.uid, pod.phase, pod.annotations));
+        let claims = sim
+            .claims()
+            .into_iter()
+            .map(|(id, annotations)| format!("claim {} {} {annotations:?}", id.name, id.uid));
         let leases = sim.leases().into_iter().map(|lease| format!("lease {lease:?}"));
         Ok(pods.chain(claims).chain(leases).collect())
     }

@@ -58,7 +58,7 @@ async fn a_call_of_the_host_that_never_returns_ends_with_the_operation() {
 async fn hung(at: usize) {
     let world = World::new().await;
     let runtime = under(&world, "deaf", short()).await;
-    world.engine.follow(Plan::Hang { at, after_effect: true });
+    world.engine.follow(Plan::Hang { at });
     match in_time(short().wall_time, runtime.ensure(redis("good"))).await {
         // What is asked only to be sure need not be answered.
         Ok(cache) => world.write(&cache, "k", "v").await,

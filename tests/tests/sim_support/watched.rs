@@ -18,10 +18,8 @@ use tokio::sync::{Barrier, Semaphore};
 
 /// What becomes of calls.
 pub enum Plan {
-    /// The call of this number, from 0 on, fails before its effect or after it.
-    Fail { at: usize, after_effect: bool },
-    /// The call of this number never returns, its effect done or not.
-    Hang { at: usize, after_effect: bool },
+    /// The call of this number, from 0 on, never returns, its effect done.
+    Hang { at: usize },
     /// The next call of this kind waits before its effect.
     Gate { call: Call, reached: Semaphore, open: Semaphore },
     /// Calls of this kind wait until as many of them are under way as the barrier says.
@@ -93,10 +91,6 @@ impl Watched {
         let number = self.shared.count.fetch_add(1, Ordering::SeqCst);
         let plan = self.shared.plan.lock().unwrap().clone();
         match plan.as_deref() {
-            Some(Plan::Fail { at, after_effect }) if *at == number => {
-                self.inner.fail_next(call, unavailable(), *after_effect);
-            }
-            Some(Plan::Hang { at, after_effect: false }) if *at == number => std::future::pending().await,
             Some(Plan::Gate { call: wanted, reached, open }) if *wanted == call => {
                 // Only the first: who comes later finds no plan.
                 *self.shared.plan.lock().unwrap() = None;
@@ -109,7 +103,7 @@ impl Watched {
             _ => {}
         }
         let outcome = work.await;
-        if let Some(Plan::Hang { at, after_effect: true }) = plan.as_deref()
+        if let Some(Plan::Hang { at }) = plan.as_deref()
             && *at == number
         {
             std::future::pending().await
