@@ -186,6 +186,9 @@ pub struct Step {
     /// Steps to be done at once.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// Which of the hosts that share a data folder does it. Files know of one only.
+    #[serde(skip)]
+    pub host: usize,
 }
 
 impl Step {
@@ -211,6 +214,7 @@ impl Step {
             containers: None,
             volumes: None,
             steps: Vec::new(),
+            host: 0,
         }
     }
 }

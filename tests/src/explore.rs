@@ -11,6 +11,7 @@ mod attempt;
 mod explained;
 mod matrix;
 mod random;
+mod shrink;
 mod subject;
 
 use std::fmt;
@@ -19,9 +20,10 @@ use std::sync::Arc;
 use elasticache_host::Engine;
 
 pub use self::attempt::attempt;
-pub use self::matrix::{Event, Faults, explore, on_all_cores, shrink};
+pub use self::matrix::{Event, Faults, explore, on_all_cores};
 pub(crate) use self::matrix::{one_more, without_fault};
-pub use self::random::{NAME as RANDOM, random};
+pub use self::random::{is_random, named, random};
+pub use self::shrink::shrink;
 pub use self::subject::Subject;
 
 use crate::corpus::{Action, Scenario};
@@ -57,6 +59,8 @@ pub struct Trial {
     pub calls: Vec<Line>,
     /// The faults that calls have met.
     pub met: Vec<Planned>,
+    /// How many calls there were before each step.
+    pub begun: Vec<usize>,
 }
 
 /// What must hold whatever goes wrong.

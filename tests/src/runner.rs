@@ -91,7 +91,8 @@ impl std::error::Error for WrongEnd {}
 /// What the run has seen.
 #[derive(Default)]
 struct State {
-    runtime: Option<Runtime>,
+    /// By the number of the host.
+    runtimes: HashMap<usize, Runtime>,
     /// As last returned by an operation.
     caches: HashMap<String, Cache>,
     /// How many keys were written, by cache.
@@ -131,9 +132,9 @@ impl Run {
         Ok(Self { setting, folder, state: Mutex::default() })
     }
 
-    /// The host's process is gone.
+    /// The hosts' processes are gone.
     pub(crate) async fn end_host(&self) {
-        self.state.lock().await.runtime = None;
+        self.state.lock().await.runtimes.clear();
     }
 
     /// Ids differ between runs, so that runs at once on one engine never meet.
@@ -150,9 +151,10 @@ impl Run {
         self.folder.path().join(name)
     }
 
-    pub(crate) async fn runtime(&self) -> Result<Runtime> {
+    /// The host of that number, one of the same instance and data folder.
+    pub(crate) async fn runtime(&self, host: usize) -> Result<Runtime> {
         let mut state = self.state.lock().await;
-        if let Some(runtime) = &state.runtime {
+        if let Some(runtime) = state.runtimes.get(&host) {
             return Ok(runtime.clone());
         }
         let Setting { world, environment, loaded, instance, data, .. } = &self.setting;
@@ -169,7 +171,8 @@ impl Run {
             let text = format!("the host does not start: {error}");
             WrongEnd { seen: Seen::Error(error.code()), text }
         })?;
-        Ok(state.runtime.insert(runtime).clone())
+        state.runtimes.insert(host, runtime.clone());
+        Ok(runtime)
     }
 
     async fn known(&self, cache: &str) -> Result<Cache> {
@@ -184,7 +187,7 @@ impl Run {
                 Action::Stop | Action::RemoveData => self.returns_a_flag(step).await,
                 Action::Snapshot => self.snapshot(step).await,
                 Action::Exec => {
-                    let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
+                    let (runtime, key) = (self.runtime(step.host).await?, self.key(&step.cache)?);
                     match expected(step, runtime.exec(&key, &step.args).await)? {
                         Some(done) => same("success", step.success, done.success),
                         None => Ok(()),
@@ -192,8 +195,8 @@ impl Run {
                 }
                 Action::Find => self.find(step).await,
                 Action::List => self.list(step).await,
-                Action::StopAll => expected(step, self.runtime().await?.stop_all().await).map(drop),
-                Action::Reap => expected(step, self.runtime().await?.reap().await).map(drop),
+                Action::StopAll => expected(step, self.runtime(step.host).await?.stop_all().await).map(drop),
+                Action::Reap => expected(step, self.runtime(step.host).await?.reap().await).map(drop),
                 Action::NewHost => {
                     self.end_host().await;
                     Ok(())
@@ -233,7 +236,7 @@ impl Run {
     }
 
     async fn returns_a_cache(&self, step: &Step, alone: bool) -> Result<()> {
-        let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
+        let (runtime, key) = (self.runtime(step.host).await?, self.key(&step.cache)?);
         let returned = if step.r#do == Action::Up {
             let mut spec = CacheSpec::new(key, self.setting.engine);
             if let Some(engine) = &step.engine {
@@ -274,7 +277,7 @@ impl Run {
     }
 
     async fn returns_a_flag(&self, step: &Step) -> Result<()> {
-        let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
+        let (runtime, key) = (self.runtime(step.host).await?, self.key(&step.cache)?);
         let returned = if step.r#do == Action::Stop {
             runtime.stop(&key).await
         } else {
@@ -287,7 +290,8 @@ impl Run {
     }
 
     async fn snapshot(&self, step: &Step) -> Result<()> {
-        let (runtime, key, file) = (self.runtime().await?, self.key(&step.cache)?, self.file(&step.file));
+        let (runtime, key, file) =
+            (self.runtime(step.host).await?, self.key(&step.cache)?, self.file(&step.file));
         let before = std::fs::read(&file).ok();
         let returned = runtime.snapshot(&key, &file).await;
         ensure!(
@@ -299,7 +303,7 @@ impl Run {
     }
 
     async fn find(&self, step: &Step) -> Result<()> {
-        let (runtime, key) = (self.runtime().await?, self.key(&step.cache)?);
+        let (runtime, key) = (self.runtime(step.host).await?, self.key(&step.cache)?);
         let Some(cache) = expected(step, runtime.find(&key).await)? else { return Ok(()) };
         let state = cache.as_ref().map_or("none", |cache| cache.state.as_str());
         let text = match step.state.as_deref() {
@@ -312,7 +316,9 @@ impl Run {
     }
 
     async fn list(&self, step: &Step) -> Result<()> {
-        let Some(caches) = expected(step, self.runtime().await?.list().await)? else { return Ok(()) };
+        let Some(caches) = expected(step, self.runtime(step.host).await?.list().await)? else {
+            return Ok(());
+        };
         let ids: Vec<String> = caches.iter().map(|cache| cache.key.id().to_owned()).collect();
         found("caches", step.caches.as_ref(), &ids)
     }

@@ -30,6 +30,8 @@ struct Progress {
     next: usize,
     /// Whether the next step was begun by a host that died, or may have been left half done otherwise.
     crashed: bool,
+    /// How many calls there were before each step that was begun.
+    begun: Vec<usize>,
     /// How many calls the steps took, once they are done: those after them are only to look.
     calls: Option<usize>,
 }
@@ -85,7 +87,7 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
     };
     let mut calls = tap.lines();
     calls.truncate(progress.calls.unwrap_or(usize::MAX));
-    Ok(Trial { violation, calls, met: tap.met() })
+    Ok(Trial { violation, calls, met: tap.met(), begun: progress.begun })
 }
 
 /// A runtime whose clock leaps.
@@ -118,6 +120,9 @@ impl Course<'_> {
     async fn go_on(&self, progress: &mut Progress, before: &[String]) -> Result<End, Violation> {
         while let Some(step) = self.schedule.scenario.steps.get(progress.next) {
             let mut again = progress.crashed;
+            if progress.begun.len() == progress.next {
+                progress.begun.push(self.tap.count());
+            }
             loop {
                 if self.bring_up_fallen(step, progress.next).await? == End::Crashed {
                     return Ok(End::Crashed);
@@ -169,7 +174,7 @@ impl Course<'_> {
                     continue;
                 }
             }
-            *progress = Progress { next: progress.next + 1, crashed: false, calls: None };
+            (progress.next, progress.crashed) = (progress.next + 1, false);
         }
         progress.calls = Some(self.tap.count());
         self.tap.disarm();
@@ -261,7 +266,7 @@ impl Course<'_> {
                 at: None,
             }
         };
-        let runtime = self.run.runtime().await.map_err(fails(Invariant::Converges))?;
+        let runtime = self.run.runtime(0).await.map_err(fails(Invariant::Converges))?;
         let listed = runtime.list().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
         for cache in listed.into_iter().filter(|cache| cache.state == CacheState::Available) {
             if cache.engine != Engine::Memcached

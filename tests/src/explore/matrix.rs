@@ -78,7 +78,7 @@ pub fn explore(
         let seeds: Vec<u64> = (seed..seed.saturating_add(count)).collect();
         report(Event::Pieces(seeds.len()));
         return on_all_cores(&seeds, |seed| {
-            run(&random(subject, *seed))?;
+            run(&random(subject, *seed, &[]))?;
             report(Event::Piece);
             Ok(())
         });
@@ -103,26 +103,6 @@ pub fn explore(
         report(Event::Piece);
         Ok(())
     })
-}
-
-/// The same with no fault that it does not need to fail, and what came of that.
-///
-/// # Errors
-/// The first that kept a schedule from being run.
-pub fn shrink(subject: &Subject, schedule: &Schedule, trial: Trial) -> Result<(Schedule, Trial)> {
-    let (mut least, mut seen) = (Schedule { faults: trial.met.clone(), ..schedule.clone() }, trial);
-    let mut at = 0;
-    while at < least.faults.len() {
-        let mut fewer = least.clone();
-        fewer.faults.remove(at);
-        let trial = attempt(subject, &fewer)?;
-        if trial.violation.is_some() {
-            (least, seen) = (fewer, trial);
-        } else {
-            at += 1;
-        }
-    }
-    Ok((least, seen))
 }
 
 /// A scenario in which nothing goes wrong.

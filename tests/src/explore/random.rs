@@ -3,8 +3,11 @@
 //! The steps know what each cache must hold, by what the policy promises, and ask for it; what it does not promise they
 //! do not ask for.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
+use anyhow::{Context as _, Result};
 use elasticache_host::Engine;
 use fastrand::Rng;
 
@@ -13,6 +16,7 @@ use crate::corpus::{Action, Engines, Scenario, Step};
 use crate::faults::{Fault, Planned};
 
 const CACHES: [&str; 3] = ["a", "b", "c"];
+const HOSTS: usize = 2;
 /// About as many calls as a step makes.
 const CALLS_A_STEP: usize = 10;
 /// Faults in one schedule, at most.
@@ -43,8 +47,53 @@ struct Author<'a> {
     snapshots: usize,
 }
 
-/// The schedule of a seed.
-pub fn random(subject: &Subject, seed: u64) -> Schedule {
+/// What such a scenario is called: by its seed, and the steps of it that are left out, from 0 on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Name {
+    pub(super) seed: u64,
+    pub(super) left_out: Vec<usize>,
+}
+
+/// What names of such scenarios begin with.
+const PREFIX: &str = "random-";
+/// What comes before each step that is left out.
+const WITHOUT: char = '-';
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.seed)?;
+        self.left_out.iter().try_for_each(|step| write!(f, "{WITHOUT}{step}"))
+    }
+}
+
+impl FromStr for Name {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let mut parts = text.strip_prefix(PREFIX).context("it is no scenario of a seed")?.split(WITHOUT);
+        let seed = parts.next().unwrap_or_default();
+        let seed = seed.parse().with_context(|| format!("{seed:?} is no seed"))?;
+        let step = |step: &str| step.parse().with_context(|| format!("{step:?} is no number of a step"));
+        Ok(Self { seed, left_out: parts.map(step).collect::<Result<_>>()? })
+    }
+}
+
+/// Whether a scenario of that name follows from a seed.
+pub fn is_random(name: &str) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// The schedule that a name says, with other faults.
+///
+/// # Errors
+/// If it is no such name.
+pub fn named(subject: &Subject, name: &str, faults: Vec<Planned>) -> Result<Schedule> {
+    let Name { seed, left_out } = name.parse()?;
+    Ok(Schedule { faults, ..random(subject, seed, &left_out) })
+}
+
+/// The schedule of a seed, without some of its steps.
+pub fn random(subject: &Subject, seed: u64, left_out: &[usize]) -> Schedule {
     let engines: Vec<Engine> =
         subject.description.engines.iter().copied().filter(|engine| *engine != Engine::Memcached).collect();
     let mut random = Rng::with_seed(seed);
@@ -64,8 +113,10 @@ pub fn random(subject: &Subject, seed: u64) -> Schedule {
         author.look(at);
     }
     let faults = author.faults();
+    let mut at = 0..;
+    author.steps.retain(|_| at.next().is_none_or(|at| !left_out.contains(&at)));
     let scenario = Scenario {
-        name: format!("{NAME}{seed}"),
+        name: Name { seed, left_out: left_out.to_vec() }.to_string(),
         title: "what holds for every sequence of operations".to_owned(),
         clauses: Invariant::ALL.map(|invariant| invariant.clause().to_owned()).into(),
         promises: Vec::new(),
@@ -77,16 +128,15 @@ pub fn random(subject: &Subject, seed: u64) -> Schedule {
     Schedule { scenario: Arc::new(scenario), engine, faults, order: Some(seed) }
 }
 
-/// What names of such scenarios begin with; the seed follows.
-pub const NAME: &str = "random-";
-
 impl Author<'_> {
     fn promises(&self, promise: &str) -> bool {
         self.subject.promises(promise)
     }
 
+    /// By one host or the other: both are of one instance, and share a data folder.
     fn step(&mut self, action: Action, at: usize) -> &mut Step {
-        self.steps.push(Step { r#do: action, ..Step::up(CACHES[at]) });
+        let host = self.random.usize(..HOSTS);
+        self.steps.push(Step { r#do: action, host, ..Step::up(CACHES[at]) });
         let last = self.steps.len() - 1;
         &mut self.steps[last]
     }
@@ -234,7 +284,8 @@ impl Author<'_> {
             if action == Action::Reboot {
                 self.caches[cache].held = self.after(cache, "data-survives-reboot", "reboot-empties");
             }
-            steps.push(Step { r#do: action, ..Step::up(CACHES[cache]) });
+            let host = self.random.usize(..HOSTS);
+            steps.push(Step { r#do: action, host, ..Step::up(CACHES[cache]) });
         }
         self.step(Action::AtOnce, at).steps = steps;
         // Which of them returned last is chance, and its endpoint with it.
@@ -260,5 +311,22 @@ impl Author<'_> {
         }
         planned.sort_unstable();
         planned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_is_written() {
+        for left_out in [vec![], vec![3], vec![11, 0]] {
+            let name = Name { seed: u64::MAX, left_out };
+            assert_eq!(name.to_string().parse::<Name>().unwrap(), name);
+            assert!(is_random(&name.to_string()));
+        }
+        for wrong in ["random", "random-", "random-x", "random-1-", "random-1-x", "a-reboot"] {
+            assert!(wrong.parse::<Name>().is_err(), "{wrong}");
+        }
     }
 }

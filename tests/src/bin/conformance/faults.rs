@@ -10,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
-use conformance::explore::{Event, Faults, RANDOM, Schedule, Subject, Violation, attempt, random, shrink};
+use conformance::explore::{Event, Faults, Schedule, Subject, Violation, attempt, is_random, named, shrink};
 use conformance::faults::Line;
 use conformance::spec::Profile;
 use conformance::trace;
@@ -177,25 +177,19 @@ fn replay(subject: &Subject, scenarios: &[Arc<Scenario>], wanted: &str) -> Resul
     };
     let faults = faults.split(',').filter(|planned| !planned.is_empty()).map(str::parse);
     let faults = faults.collect::<Result<_>>()?;
-    let schedule = match scenario.strip_prefix(RANDOM) {
-        Some(seed) => {
-            let seed = seed.parse().with_context(|| format!("{seed:?} is no seed"))?;
-            Schedule { faults, ..random(subject, seed) }
-        }
-        None => {
-            let known = scenarios.iter().find(|known| known.name == scenario);
-            let scenario =
-                known.with_context(|| format!("there is no scenario {scenario:?} in tests/corpus"))?;
-            Schedule {
-                scenario: Arc::clone(scenario),
-                engine: engine.parse::<Engine>()?,
-                faults,
-                order: None,
-            }
-        }
+    let schedule = if is_random(scenario) {
+        named(subject, scenario, faults)?
+    } else {
+        let known = scenarios.iter().find(|known| known.name == scenario);
+        let scenario = known.with_context(|| format!("there is no scenario {scenario:?} in tests/corpus"))?;
+        Schedule { scenario: Arc::clone(scenario), engine: engine.parse::<Engine>()?, faults, order: None }
     };
     let trial = attempt(subject, &schedule)?;
     for (at, line) in trial.calls.iter().enumerate() {
+        let begun = trial.begun.iter().zip(&schedule.scenario.steps).enumerate();
+        for (number, (_, step)) in begun.filter(|(_, (begun, _))| **begun == at) {
+            println!("step {}: {:?} {}", number + 1, step.r#do, step.cache);
+        }
         println!("{}", shown(at, line));
     }
     match &trial.violation {
