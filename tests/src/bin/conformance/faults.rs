@@ -87,7 +87,7 @@ impl Traces {
 impl Tally {
     fn new() -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}")?;
-        let bar = ProgressBar::new(0).with_style(style).with_message("0 violations");
+        let bar = ProgressBar::new(0).with_style(style);
         let (traces, failed, matrix) = (Mutex::default(), Mutex::default(), Matrix::default());
         Ok(Self { begun: Instant::now(), bar, calls: AtomicUsize::new(0), traces, failed, matrix })
     }
@@ -95,7 +95,11 @@ impl Tally {
     fn note(&self, subject: &Subject, event: Event<'_>) {
         let (schedule, trial) = match event {
             Event::Pieces(count) => return self.bar.set_length(count as u64),
-            Event::Piece => return self.bar.inc(1),
+            Event::Piece => {
+                let (schedules, violations) = (self.traces.lock().count, self.failed.lock().len());
+                self.bar.set_message(format!("{schedules} schedules, {violations} violations"));
+                return self.bar.inc(1);
+            }
             Event::Done { schedule, trial } => (schedule, trial),
         };
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
@@ -108,7 +112,6 @@ impl Tally {
         if differs || trial.violation.is_some() {
             let mut failed = self.failed.lock();
             failed.insert(schedule.to_string(), (schedule.clone(), trial.violation.clone()));
-            self.bar.set_message(format!("{} violations", failed.len()));
         }
     }
 
