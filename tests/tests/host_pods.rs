@@ -1,6 +1,6 @@
 //! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-17, KUBE-20, KUBE-21, KUBE-22, DATA-2, OWN-2, REAP-1, REAP-2.
+//! Clauses: KUBE-10, KUBE-17, KUBE-20, KUBE-21, KUBE-22, DATA-2, FAIL-2, FAIL-5, OWN-2, OWN-5, REAP-1, REAP-2, REAP-3.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -19,8 +19,9 @@ use sim_support::{PATIENCE, key, redis};
 
 /// Orders in which the calls of two hosts are made: each one that could end badly is among them.
 const ORDERS: u64 = 24;
-/// Of embedders that stay.
-const LEASE: Duration = Duration::from_secs(60);
+/// Of owners, and enough for it to have ended.
+const LEASE: Duration = Duration::from_secs(30);
+const PAST_IT: Duration = Duration::from_secs(60);
 
 /// A namespace, and a folder for each host.
 struct World {
@@ -42,8 +43,8 @@ impl World {
         self.builder(instance, on_claims).build().await.unwrap()
     }
 
-    /// The same, if it stays.
-    async fn leased(&self, instance: &str) -> Runtime {
+    /// One that holds a lease.
+    async fn owner(&self, instance: &str) -> Runtime {
         self.builder(instance, false).lease(LEASE).build().await.unwrap()
     }
 
@@ -178,6 +179,50 @@ async fn a_cache_that_has_a_claim_uses_it_where_no_class_is_named_any_more() {
     assert_eq!(world.sim.claims(), []);
 }
 
+#[tokio::test]
+async fn the_lease_of_an_operation_ends_with_it() {
+    let world = World::new().await;
+    let host = world.host("one", true).await;
+    host.ensure(redis("a")).await.unwrap();
+    host.reboot(&key("a")).await.unwrap();
+    host.stop(&key("a")).await.unwrap();
+    assert!(world.tap.lines().iter().any(|line| line.call == "take_lease"));
+    assert_eq!(world.sim.leases(), []);
+}
+
+#[tokio::test]
+async fn the_lease_of_an_operation_is_renewed_for_as_long_as_that_lasts() {
+    let world = World::new().await;
+    let (one, two) = (world.host("first", true).await, world.host("second", true).await);
+    tokio::time::pause();
+    world.sim.set_hang_ready(true);
+    let begun = world.sim.now().await.unwrap();
+    // Both clocks go on together, a step at a time.
+    let passes = async || {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            world.sim.advance(Duration::from_secs(1));
+        }
+        let leases = world.sim.leases();
+        assert_eq!(leases.len(), 1);
+        let age = world.sim.now().await.unwrap().duration_since(leases[0].renewed).unwrap();
+        let lived = world.sim.now().await.unwrap().duration_since(begun).unwrap();
+        assert!(lived > Duration::from_secs(15) && age < Duration::from_secs(10), "{lived:?}, {age:?}");
+        let pods = world.sim.list_pods(&[]).await.unwrap();
+        assert!(pods.iter().all(|pod| pod.annotations["fakecloud-instance"] == "first"), "{pods:?}");
+    };
+    let at_once = async {
+        tokio::select! {
+            biased;
+            ended = one.ensure(redis("a")) => panic!("{ended:?}"),
+            ended = two.ensure(redis("a")) => panic!("{ended:?}"),
+            () = passes() => {}
+        }
+    };
+    at_once.await;
+    world.sim.set_hang_ready(false);
+}
+
 /// Has a host die in the middle of an operation: all that it does goes with its async runtime.
 fn die_while_making(world: &World, id: &'static str) {
     let tap = world.tap.clone();
@@ -220,8 +265,8 @@ async fn the_lease_of_an_operation_whose_host_died_is_removed_once_it_has_ended(
 async fn who_lives_is_not_reaped_for_a_lease_that_nobody_could_renew() {
     let world = World::new().await;
     tokio::time::pause();
-    let (living, dying) = (world.leased("living").await, world.leased("dying").await);
-    let reaper = world.leased("reaper").await;
+    let (living, dying) = (world.owner("living").await, world.owner("dying").await);
+    let reaper = world.owner("reaper").await;
     let kept = living.ensure(redis("a")).await.unwrap();
     set(&living, "a", "v").await;
     let left = dying.ensure(redis("b")).await.unwrap();
@@ -235,7 +280,7 @@ async fn who_lives_is_not_reaped_for_a_lease_that_nobody_could_renew() {
     assert_eq!(living.find(&key("a")).await.unwrap().unwrap().handle, kept.handle);
     assert_eq!(get(&living, "a").await, "v");
     // Of those whose lease has ended now nobody has left anything.
-    world.leased("gone").await.list().await.unwrap();
+    world.owner("gone").await.list().await.unwrap();
     world.sim.advance(2 * LEASE);
     living.stop(&key("a")).await.unwrap();
     let begun = Instant::now();
@@ -297,4 +342,60 @@ async fn an_operation_whose_turn_another_machine_has_taken_changes_nothing_more(
         assert_eq!(get(&host, "a").await, "v");
         assert_eq!(world.sim.list_pods(&[]).await.unwrap().len(), 1);
     }
+}
+
+#[tokio::test]
+async fn an_operation_waits_for_one_whose_host_died_elsewhere_until_its_lease_has_ended() {
+    let mut world = World::new().await;
+    befalls(&mut world, false, "create_pod", Fault::CrashAfter).await;
+    die_while_making(&world, "a");
+    let host = world.host("elsewhere", false).await;
+    tokio::time::pause();
+    let up = host.ensure(redis("a"));
+    tokio::pin!(up);
+    let early = tokio::time::timeout(Duration::from_secs(10), &mut up).await;
+    assert!(early.is_err(), "whoever held it may be at it still: {early:?}");
+    world.sim.advance(PAST_IT);
+    assert!(!up.await.unwrap().adopted);
+}
+
+/// Whoever has the folder's lock knows that nobody else lives there.
+#[tokio::test]
+async fn an_operation_does_not_wait_for_one_whose_host_died_in_its_own_data_folder() {
+    let mut world = World::new().await;
+    befalls(&mut world, false, "create_pod", Fault::CrashAfter).await;
+    die_while_making(&world, "a");
+    world.sim.advance(Duration::from_secs(1));
+    let host = world.host("dying", false).await;
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    host.ensure(redis("a")).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn reap_takes_the_pods_of_a_dead_owner_and_nobody_else_s() {
+    let world = World::new().await;
+    let pod_of = async |host: &Runtime, id: &str| host.ensure(redis(id)).await.unwrap().handle;
+    // One that held no lease, and another one of the same instance that does.
+    let bare = pod_of(&world.host("dying", false).await, "bare").await;
+    let dead = pod_of(&world.owner("dying").await, "dead").await;
+    // Whose Lease somebody deleted.
+    let lost = pod_of(&world.owner("lost").await, "lost").await;
+    let lease = world.sim.leases().into_iter().find(|lease| lease.holder == "lost").unwrap();
+    world.sim.delete_lease(&lease.name, lease.renewed).await.unwrap();
+    let reaper = world.owner("reaper").await;
+    assert_eq!(reaper.reap().await.unwrap(), [""; 0], "nobody is dead yet");
+    drop(reaper);
+
+    world.sim.advance(PAST_IT);
+    let living = world.owner("living").await;
+    let kept = pod_of(&living, "kept").await;
+    let reaper = world.host("reaper", false).await;
+    // It gives whoever may live the time to say so.
+    tokio::time::pause();
+    assert_eq!(reaper.reap().await.unwrap(), [dead]);
+    let there: Vec<String> =
+        world.sim.list_pods(&[]).await.unwrap().into_iter().map(|pod| pod.id.name).collect();
+    assert!([&bare, &lost, &kept].iter().all(|name| there.contains(name)) && there.len() == 3, "{there:?}");
 }
