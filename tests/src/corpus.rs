@@ -186,9 +186,22 @@ pub struct Step {
     /// Steps to be done at once.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// The clauses of the scenario that it refutes if it fails; any of them may be, where none are said.
+    #[serde(default)]
+    pub clauses: Vec<String>,
     /// Which of the hosts that share a data folder does it. Files know of one only.
     #[serde(skip)]
     pub host: usize,
+}
+
+impl Scenario {
+    /// The clauses of which one at least does not hold if a step fails.
+    pub fn refuted_at(&self, step: usize) -> &[String] {
+        match self.steps.get(step) {
+            Some(step) if !step.clauses.is_empty() => &step.clauses,
+            _ => &self.clauses,
+        }
+    }
 }
 
 impl Step {
@@ -214,6 +227,7 @@ impl Step {
             containers: None,
             volumes: None,
             steps: Vec::new(),
+            clauses: Vec::new(),
             host: 0,
         }
     }
@@ -269,6 +283,12 @@ fn read(name: &str, text: &str) -> Result<Scenario> {
     let mut scenario: Scenario = toml::from_str(text).with_context(|| format!("tests/corpus/{name}.toml"))?;
     ensure!(!scenario.clauses.is_empty(), "tests/corpus/{name}.toml names no clauses");
     ensure!(!scenario.steps.is_empty(), "tests/corpus/{name}.toml has no steps");
+    let foreign =
+        scenario.steps.iter().flat_map(|step| &step.clauses).find(|id| !scenario.clauses.contains(id));
+    ensure!(
+        foreign.is_none(),
+        "tests/corpus/{name}.toml has a step about {foreign:?}, which it does not name"
+    );
     scenario.name = name.to_owned();
     Ok(scenario)
 }
@@ -299,6 +319,8 @@ mod tests {
         assert!(error(&with("", steps)).contains("missing field `clauses`"));
         assert!(error(&with(none, steps)).contains("tests/corpus/x.toml names no clauses"));
         assert!(error(&with(some, "steps = []")).contains("tests/corpus/x.toml has no steps"));
+        let other = "steps = [{ do = 'up', clauses = ['UP-2'] }]";
+        assert!(error(&with(some, other)).contains("a step about"));
         assert_eq!(read("x", &with(some, steps)).unwrap().name, "x");
     }
 

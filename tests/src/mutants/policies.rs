@@ -58,8 +58,8 @@ pub fn plainly(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<
         for scenario in scenarios.iter().filter(|scenario| engines(subject, scenario).contains(&engine)) {
             let schedule = without_fault(scenario, engine);
             match attempt(subject, &schedule)?.violation {
-                Some(violation) if violation.at.is_some() => {
-                    let clauses = scenario.clauses.clone();
+                Some(Violation { at: Some(at), .. }) => {
+                    let clauses = scenario.refuted_at(at).to_vec();
                     return Ok(Some(Kill { clauses, test: schedule.to_string() }));
                 }
                 Some(violation) => drop(after.get_or_insert_with(|| kill(&schedule, &violation))),
