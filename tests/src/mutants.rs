@@ -18,6 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
 use crate::report::model;
+use crate::world::Place;
 
 /// The files, by what they are about. The host's tests wait more than they compute, so they come first.
 const FILES: [(&str, &str); 2] = [
@@ -41,6 +42,12 @@ pub struct Mutant {
     pub replace: String,
     /// Where `find` occurs more than once: a text that occurs once, and has one of them in it.
     pub r#in: Option<String>,
+    /// Where it shows: `docker`, unless this is `kube`, or `kube-claims`, where the data lies on claims.
+    #[serde(default)]
+    pub place: Place,
+    /// Whether what it breaks makes something wait for ever: of any other one the host's tests have to end.
+    #[serde(default)]
+    pub hangs: bool,
     /// Of one of a policy: the policy that is judged. `durable`, unless the file is another's.
     pub policy: Option<String>,
     /// Of one of a policy: the scenario that is to notice it. Where it does not, all others are tried.
@@ -55,7 +62,7 @@ pub struct Mutant {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct By {
-    /// A file of `tests/tests`; `scenario` for the corpus.
+    /// A file of `tests/tests`; `scenario` for the corpus, `faults` for the corpus with single faults.
     pub program: String,
     /// The test, or the scenario.
     pub test: String,
@@ -117,10 +124,11 @@ pub fn all() -> Result<Vec<Mutant>> {
             let fits = mutant.is_of_host() == mutant.by.is_some()
                 && mutant.is_of_host() == (name == "host.toml")
                 && !(mutant.is_of_host()
-                    && (mutant.policy.is_some() || mutant.scenario.is_some() || mutant.faults.is_some()));
+                    && (mutant.policy.is_some() || mutant.scenario.is_some() || mutant.faults.is_some()))
+                && (mutant.is_of_host() || !mutant.hangs);
             ensure!(
                 fits,
-                "tests/mutants/{name}: {}: `by` is for those of the host, and they are in host.toml",
+                "tests/mutants/{name}: {}: `by` and `hangs` are for those of the host, and they are in host.toml",
                 mutant.id
             );
             mutants.push(mutant);
@@ -136,6 +144,7 @@ pub fn all() -> Result<Vec<Mutant>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::explore::Invariant;
     use crate::{corpus, spec};
 
     #[test]
@@ -144,6 +153,9 @@ mod tests {
             all().unwrap().into_iter().partition(Mutant::is_of_host);
         assert!(policy.len() >= 100, "{}", policy.len());
         assert!(host.len() >= 25, "{}", host.len());
+        let in_pods = |all: &[Mutant]| all.iter().filter(|mutant| mutant.place != Place::Docker).count();
+        assert!(in_pods(&policy) >= 25, "{}", in_pods(&policy));
+        assert!(in_pods(&host) >= 10, "{}", in_pods(&host));
     }
 
     #[test]
@@ -158,6 +170,7 @@ mod tests {
             let scenario = || scenarios.iter().find(|scenario| scenario.name == by.test).unwrap();
             let named = match by.program.as_str() {
                 "scenario" => scenario().clauses.clone(),
+                "faults" => Invariant::ALL.map(|invariant| invariant.clause().to_owned()).into(),
                 program => {
                     let file = format!("{}/tests/{program}.rs", env!("CARGO_MANIFEST_DIR"));
                     spec::tests::named(&std::fs::read_to_string(file).unwrap())

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use elasticache_host::probes::Reply;
 use elasticache_host::{Endpoint, RuntimeBuilder};
+use serde::Deserialize;
 
 use crate::faults::Tap;
 use containers::Containers;
@@ -22,9 +23,11 @@ const INSTANCE: &str = "fakecloud-instance";
 pub struct World(Kind);
 
 /// Which world is simulated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Place {
     /// A Docker.
+    #[default]
     Docker,
     /// A namespace of a cluster.
     Kube {
@@ -51,6 +54,19 @@ impl Place {
         match self {
             Place::Docker => "docker",
             Place::Kube { .. } => "kube",
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = anyhow::Error;
+
+    fn try_from(word: String) -> Result<Self> {
+        match word.as_str() {
+            "docker" => Ok(Place::Docker),
+            "kube" => Ok(Place::Kube { claims: false }),
+            "kube-claims" => Ok(Place::Kube { claims: true }),
+            _ => bail!("{word:?} is no place; there are docker, kube, kube-claims"),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::world::{Place, World};
 pub struct Subject {
     pub(super) environment: Manifest,
     pub(super) loaded: Runtime,
-    pub(super) place: Place,
+    pub(crate) place: Place,
     /// What it says of itself.
     pub description: Description,
 }

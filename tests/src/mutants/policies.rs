@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use elasticache_host::Engine;
 
 use super::{Kill, Mutant};
@@ -10,11 +10,17 @@ use crate::corpus::Scenario;
 use crate::explore::{Schedule, Subject, Violation, attempt, one_more, without_fault};
 use crate::verdict::plan;
 
-/// The first scenario, or the first fault, that shows the policy to be broken.
+/// The first scenario, or the first fault, that shows a policy to be broken. `sound` is the same without the breakage:
+/// what shows that to be broken as well shows nothing.
 ///
 /// # Errors
-/// If a schedule cannot be run.
-pub fn judge(subject: &Subject, scenarios: &[Arc<Scenario>], mutant: &Mutant) -> Result<Option<Kill>> {
+/// If a schedule cannot be run, or fails though nothing is broken.
+pub fn judge(
+    subject: &Subject,
+    sound: &Subject,
+    scenarios: &[Arc<Scenario>],
+    mutant: &Mutant,
+) -> Result<Option<Kill>> {
     let named = |name: &Option<String>| -> Vec<Arc<Scenario>> {
         scenarios.iter().filter(|scenario| name.as_ref() == Some(&scenario.name)).cloned().collect()
     };
@@ -22,25 +28,41 @@ pub fn judge(subject: &Subject, scenarios: &[Arc<Scenario>], mutant: &Mutant) ->
     for (plain, faults) in
         [(named(&mutant.scenario), named(&mutant.faults)), (scenarios.to_vec(), scenarios.to_vec())]
     {
-        if let Some(kill) = plainly(subject, &plain)? {
-            return Ok(Some(kill));
+        let mut noticed = plainly(subject, &plain)?;
+        if noticed.is_none() {
+            noticed = with_a_fault(subject, &faults)?;
         }
-        if let Some(kill) = with_a_fault(subject, &faults)? {
-            return Ok(Some(kill));
+        let Some(Noticed { schedule, kill }) = noticed else { continue };
+        // What is broken may be what it promises: the scenario is then none of the sound one's.
+        let owes = engines(sound, &schedule.scenario).contains(&schedule.engine);
+        if owes && let Some(violation) = attempt(sound, &schedule)?.violation {
+            bail!("{schedule} fails though nothing is broken: {violation}");
         }
+        return Ok(Some(kill));
     }
     Ok(None)
 }
 
+/// A mutant that was noticed.
+pub struct Noticed {
+    /// In which run.
+    pub schedule: Schedule,
+    /// In the words of the report.
+    pub kill: Kill,
+}
+
 /// The first single fault that shows it.
-fn with_a_fault(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<Kill>> {
+///
+/// # Errors
+/// If a schedule cannot be run.
+pub fn with_a_fault(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<Noticed>> {
     for scenario in scenarios {
         let Some(&engine) = engines(subject, scenario).first() else { continue };
         let schedule = without_fault(scenario, engine);
         let plain = attempt(subject, &schedule)?;
         for schedule in one_more(subject, &schedule, &plain) {
             if let Some(violation) = attempt(subject, &schedule)?.violation {
-                return Ok(Some(kill(&schedule, &violation)));
+                return Ok(Some(noticed(schedule, &violation)));
             }
         }
     }
@@ -51,7 +73,7 @@ fn with_a_fault(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option
 ///
 /// # Errors
 /// If a schedule cannot be run.
-pub fn plainly(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<Kill>> {
+pub fn plainly(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<Noticed>> {
     let mut after = None;
     // What goes for one engine mostly goes for another, so that all scenarios come first.
     for engine in [Engine::Redis, Engine::Memcached, Engine::Valkey] {
@@ -60,9 +82,10 @@ pub fn plainly(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<
             match attempt(subject, &schedule)?.violation {
                 Some(Violation { at: Some(at), .. }) => {
                     let clauses = scenario.refuted_at(at).to_vec();
-                    return Ok(Some(Kill { clauses, test: schedule.to_string() }));
+                    let kill = Kill { clauses, test: schedule.to_string() };
+                    return Ok(Some(Noticed { schedule, kill }));
                 }
-                Some(violation) => drop(after.get_or_insert_with(|| kill(&schedule, &violation))),
+                Some(violation) => drop(after.get_or_insert_with(|| noticed(schedule, &violation))),
                 None => {}
             }
         }
@@ -71,9 +94,10 @@ pub fn plainly(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Option<
 }
 
 fn engines(subject: &Subject, scenario: &Scenario) -> Vec<Engine> {
-    plan(scenario, Some(&subject.description), "docker").unwrap_or_default()
+    plan(scenario, Some(&subject.description), subject.place.backend()).unwrap_or_default()
 }
 
-fn kill(schedule: &Schedule, violation: &Violation) -> Kill {
-    Kill { clauses: vec![violation.invariant.clause().to_owned()], test: schedule.to_string() }
+fn noticed(schedule: Schedule, violation: &Violation) -> Noticed {
+    let clauses = vec![violation.invariant.clause().to_owned()];
+    Noticed { kill: Kill { clauses, test: schedule.to_string() }, schedule }
 }

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use super::schemata::VARIABLE;
 use super::{By, Kill, Mutant};
+use crate::sim::kube::STORAGE_CLASS;
+use crate::world::Place;
 
 /// Where nothing is broken, what is not done by then has not ended as it should.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -28,23 +30,38 @@ pub const RUNNER: &str = "conformance";
 pub struct Programs {
     by_name: BTreeMap<String, PathBuf>,
     /// How long each test took where nothing is broken.
-    took: Mutex<BTreeMap<By, Duration>>,
+    took: Mutex<BTreeMap<(By, Place), Duration>>,
+}
+
+/// How a test came out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Passed,
+    Failed,
+    /// It was still at it when its time was up.
+    Never,
 }
 
 impl By {
     /// The program that has the test.
     pub fn program(&self) -> &str {
         match self.program.as_str() {
-            "scenario" => RUNNER,
+            "scenario" | "faults" => RUNNER,
             name => name,
         }
     }
 
-    fn arguments(&self) -> Vec<&str> {
-        match self.program.as_str() {
+    fn arguments(&self, place: Place) -> Vec<&str> {
+        let mut arguments = match self.program.as_str() {
             "scenario" => vec!["--only", &self.test],
-            _ => vec![&self.test],
+            "faults" => vec!["--only", &self.test, "--faults", "single"],
+            _ => return vec![&self.test],
+        };
+        if let Place::Kube { claims } = place {
+            arguments.extend(["--profile", "kube"]);
+            arguments.extend(claims.then_some(["--storage-class", STORAGE_CLASS]).into_iter().flatten());
         }
+        arguments
     }
 }
 
@@ -54,15 +71,15 @@ impl Programs {
         Self { by_name, took: Mutex::default() }
     }
 
-    /// Whether a test holds where nothing is broken. Without that its failure says nothing.
+    /// Whether the test of a mutant holds where nothing is broken. Without that its failure says nothing.
     ///
     /// # Errors
     /// If it does not, or there is no such test.
-    pub fn holds(&self, by: &By) -> Result<()> {
+    pub fn holds(&self, by: &By, place: Place) -> Result<()> {
         let begun = Instant::now();
-        let passed = self.passes(by, None, PATIENCE)?;
-        ensure!(passed, "{} of {} fails though nothing is broken", by.test, by.program);
-        self.took.lock().insert(by.clone(), begun.elapsed());
+        let end = self.run(by, place, None, PATIENCE)?;
+        ensure!(end == End::Passed, "{} of {} fails though nothing is broken", by.test, by.program);
+        self.took.lock().insert((by.clone(), place), begun.elapsed());
         Ok(())
     }
 
@@ -73,40 +90,54 @@ impl Programs {
     pub fn judge(&self, mutant: &Mutant) -> Result<Option<Kill>> {
         let by = mutant.by.as_ref().context("it is none of the host")?;
         let kill = Kill { clauses: vec![by.clause.clone()], test: format!("{} {}", by.program, by.test) };
-        let took = self.took.lock().get(by).copied().context("its test was not tried with nothing broken")?;
-        let within = AT_LEAST.max(took * SLOWER);
-        Ok((!self.passes(by, Some(&mutant.id), within)?).then_some(kill))
+        let took = self.took.lock().get(&(by.clone(), mutant.place)).copied();
+        let within = AT_LEAST.max(took.context("its test was not tried with nothing broken")? * SLOWER);
+        match self.run(by, mutant.place, Some(&mutant.id), within)? {
+            End::Passed => Ok(None),
+            End::Failed => Ok(Some(kill)),
+            End::Never if mutant.hangs => Ok(Some(kill)),
+            End::Never => {
+                // A machine that is busy, perhaps: that is nothing noticed.
+                eprintln!(
+                    "{}: {} did not end within {within:?}, as only one that hangs may",
+                    mutant.id, by.test
+                );
+                Ok(None)
+            }
+        }
     }
 
-    fn passes(&self, by: &By, mutant: Option<&str>, within: Duration) -> Result<bool> {
+    fn run(&self, by: &By, place: Place, mutant: Option<&str>, within: Duration) -> Result<End> {
         let program =
             self.by_name.get(by.program()).with_context(|| format!("no program {}", by.program()))?;
         let mut command = Command::new(program);
-        command.args(by.arguments()).env_remove(VARIABLE).envs(mutant.map(|id| (VARIABLE, id)));
+        command.args(by.arguments(place)).env_remove(VARIABLE).envs(mutant.map(|id| (VARIABLE, id)));
         // As cargo runs tests.
         command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let output = child.stdout.take().context("its output is not there")?;
         let output = thread::spawn(move || std::io::read_to_string(output));
-        let passed = succeeded(&mut child, within)?;
+        let end = ended(&mut child, within)?;
         let output = output.join().ok().context("its output cannot be read")??;
-        let tried = !output.contains("running 0 tests") && !output.contains("\n0 passed");
-        ensure!(!passed || tried, "{} has no test {}", by.program, by.test);
-        Ok(passed)
+        let tried =
+            ["running 0 tests", "\n0 passed", "\n0 schedules"].iter().all(|none| !output.contains(none));
+        ensure!(end != End::Passed || tried, "{} has no test {}", by.program, by.test);
+        Ok(end)
     }
 }
 
-/// Whether it ends well, and in time.
-fn succeeded(child: &mut Child, within: Duration) -> Result<bool> {
+/// How it ends, if it does in time.
+fn ended(child: &mut Child, within: Duration) -> Result<End> {
     let begun = Instant::now();
     while begun.elapsed() < within {
         if let Some(status) = child.try_wait()? {
-            return Ok(status.success() || status.code() == Some(PARTIAL));
+            let passed = status.success() || status.code() == Some(PARTIAL);
+            return Ok(if passed { End::Passed } else { End::Failed });
         }
         thread::sleep(POLL);
     }
     child.kill()?;
     child.wait()?;
-    Ok(false)
+    Ok(End::Never)
 }

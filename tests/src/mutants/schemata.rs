@@ -172,6 +172,7 @@ fn once(text: &str, piece: &str) -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::world::Place;
 
     fn mutant(id: &str, find: &str, replace: &str) -> Mutant {
         Mutant {
@@ -181,6 +182,8 @@ mod tests {
             find: find.to_owned(),
             replace: replace.to_owned(),
             r#in: None,
+            place: Place::Docker,
+            hangs: false,
             policy: None,
             scenario: None,
             faults: None,

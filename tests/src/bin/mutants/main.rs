@@ -129,12 +129,12 @@ fn try_all(policies: &Path, programs: Programs, mutants: &[Mutant]) -> Result<Ve
         async_runtime: tokio::runtime::Runtime::new()?,
         cache: tempfile::tempdir()?,
     };
-    bench.holds(mutants)?;
+    let sound = bench.holds(mutants)?;
     println!("nothing fails where nothing is broken ({:.1} s)", begun.elapsed().as_secs_f64());
     let tried = Mutex::new(BTreeMap::new());
     let numbered: Vec<(usize, &Mutant)> = mutants.iter().enumerate().collect();
     on_all_cores(&numbered, |(number, mutant)| {
-        let kill = bench.judge(mutant).with_context(|| format!("the mutant {}", mutant.id))?;
+        let kill = bench.judge(mutant, &sound).with_context(|| format!("the mutant {}", mutant.id))?;
         let mut tried = tried.lock();
         let count = tried.len() + 1;
         match &kill {
@@ -167,6 +167,9 @@ fn try_all(policies: &Path, programs: Programs, mutants: &[Mutant]) -> Result<Ve
     Ok(tried)
 }
 
+/// A policy, and where it is judged.
+type Ground<'a> = (&'a str, Place);
+
 struct Bench<'a> {
     policies: &'a Path,
     programs: Programs,
@@ -176,35 +179,63 @@ struct Bench<'a> {
     cache: tempfile::TempDir,
 }
 
+/// The policies with nothing broken, wherever one of their mutants is judged.
+type Sound<'a> = BTreeMap<Ground<'a>, Subject>;
+
 impl Bench<'_> {
-    /// That nothing fails where nothing is broken.
-    fn holds(&self, mutants: &[Mutant]) -> Result<()> {
-        let of_policies: BTreeSet<&str> =
-            mutants.iter().filter(|mutant| !mutant.is_of_host()).map(Mutant::policy).collect();
-        let tests: BTreeSet<&By> = mutants.iter().filter_map(|mutant| mutant.by.as_ref()).collect();
-        for policy in of_policies {
-            let subject = self.subject(policy, None)?;
-            if let Some(Kill { test, .. }) = policies::plainly(&subject, &self.scenarios)? {
-                bail!("{policy}: {test} fails though nothing is broken");
-            }
+    /// That nothing fails where nothing is broken, neither plainly nor with the faults that mutants are given.
+    fn holds<'a>(&self, mutants: &'a [Mutant]) -> Result<Sound<'a>> {
+        let mut with_faults: BTreeMap<Ground<'a>, BTreeSet<&str>> = BTreeMap::new();
+        for mutant in mutants.iter().filter(|mutant| !mutant.is_of_host()) {
+            let named = with_faults.entry((mutant.policy(), mutant.place)).or_default();
+            named.extend(mutant.faults.as_deref());
         }
-        on_all_cores(&tests.into_iter().collect::<Vec<_>>(), |by| self.programs.holds(by))
+        let tests: BTreeSet<(&By, Place)> =
+            mutants.iter().filter_map(|mutant| Some((mutant.by.as_ref()?, mutant.place))).collect();
+        let mut sound = BTreeMap::new();
+        for &(policy, place) in with_faults.keys() {
+            sound.insert((policy, place), self.subject(policy, place, None)?);
+        }
+        let mut runs: Vec<(&Subject, Vec<Arc<Scenario>>, bool)> = Vec::new();
+        for (ground, named) in &with_faults {
+            let subject = sound.get(ground).context("a policy was not loaded")?;
+            runs.push((subject, self.scenarios.clone(), false));
+            let faulty = self.scenarios.iter().filter(|scenario| named.contains(scenario.name.as_str()));
+            runs.extend(faulty.map(|scenario| (subject, vec![Arc::clone(scenario)], true)));
+        }
+        on_all_cores(&runs, |(subject, scenarios, faults)| {
+            let noticed = if *faults {
+                policies::with_a_fault(subject, scenarios)?
+            } else {
+                policies::plainly(subject, scenarios)?
+            };
+            match noticed {
+                Some(noticed) => {
+                    bail!("{}: {} fails though nothing is broken", subject.description.name, noticed.schedule)
+                }
+                None => Ok(()),
+            }
+        })?;
+        let tests: Vec<_> = tests.into_iter().collect();
+        on_all_cores(&tests, |(by, place)| self.programs.holds(by, *place))?;
+        Ok(sound)
     }
 
-    fn judge(&self, mutant: &Mutant) -> Result<Option<Kill>> {
+    fn judge(&self, mutant: &Mutant, sound: &Sound) -> Result<Option<Kill>> {
         if mutant.is_of_host() {
             return self.programs.judge(mutant);
         }
-        let subject = self.subject(mutant.policy(), Some(&mutant.id))?;
-        policies::judge(&subject, &self.scenarios, mutant)
+        let subject = self.subject(mutant.policy(), mutant.place, Some(&mutant.id))?;
+        let sound = sound.get(&(mutant.policy(), mutant.place)).context("a policy was not loaded")?;
+        policies::judge(&subject, sound, &self.scenarios, mutant)
     }
 
-    fn subject(&self, policy: &str, mutant: Option<&str>) -> Result<Subject> {
+    fn subject(&self, policy: &str, place: Place, mutant: Option<&str>) -> Result<Subject> {
         // What it is given is what it comes with.
         let mut environment = Manifest::read(&self.policies.join(format!("{policy}.toml")))?;
         environment.policy = PolicySource::file(self.policies.join(format!("{policy}.wasm")));
         let chosen = mutant.map(|id| (schemata::SETTING.to_owned(), id.to_owned()));
         environment.config.0.extend(chosen);
-        self.async_runtime.block_on(Subject::load(&environment, Place::Docker, self.cache.path()))
+        self.async_runtime.block_on(Subject::load(&environment, place, self.cache.path()))
     }
 }
