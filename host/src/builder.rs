@@ -60,6 +60,15 @@ pub enum Backend {
 }
 
 impl Backend {
+    /// What `FAKECLOUD_ELASTICACHE_BACKEND`, or else `FAKECLOUD_CONTAINER_BACKEND`, names, else Docker: what a
+    /// [`RuntimeBuilder`] takes that is told nothing.
+    ///
+    /// # Errors
+    /// If a word is none of a backend's.
+    pub fn of_variables() -> Result<Self, InvalidInput> {
+        backend_of_variables(|name| std::env::var(name).ok())
+    }
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -389,6 +398,10 @@ impl RuntimeBuilder {
         match self.backend.unwrap_or_default() {
             #[cfg(feature = "kube")]
             Backend::Kube => {
+                if let Some(Manifest { grants, kube, .. }) = &self.environment {
+                    // Before anything is asked of it: owners share a Secret there.
+                    grants.namespace(kube.namespace())?;
+                }
                 let given = match &self.cluster {
                     Some(given) => given.clone(),
                     None => {

@@ -261,7 +261,8 @@ mod face {
             }
         }
 
-        /// Restarts a cache's engine, as RebootCacheCluster does; its endpoint stays.
+        /// Restarts a cache's engine, as RebootCacheCluster does. On Docker its endpoint stays; on Kubernetes another pod
+        /// takes over, at another address, which the next `ensure_redis`, `ensure_valkey` or `ensure_memcached` returns.
         ///
         /// # Errors
         /// As [`Runtime::reboot`].

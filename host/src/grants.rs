@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 use wildmatch::WildMatch;
 
+use crate::error::Error;
+
 /// Labels that this runtime reads begin with this; of these a policy may be granted only those that begin with
 /// [`POLICY_LABELS`].
 const RUNTIME_LABELS: &str = "fakecloud-";
@@ -138,6 +140,12 @@ impl Access {
 pub(crate) struct Denial {
     pub(crate) what: String,
     pub(crate) grant: String,
+}
+
+impl From<Denial> for Error {
+    fn from(Denial { what, grant }: Denial) -> Self {
+        Self::Denied { what, grant }
+    }
 }
 
 impl Grants {

@@ -18,7 +18,7 @@ Examples:
   cachehost exec sessions -- SET key value             ask its redis-cli
   cachehost snapshot sessions backup.rdb               save its data to a file
   cachehost up copy --from backup.rdb                  start another cache from that file
-  cachehost reboot sessions                            same endpoint, same data
+  cachehost reboot sessions                            restart its engine: same data
   cachehost ls --json | jq -r '.[].endpoint.address'   for programs
   cachehost down sessions --delete-data                remove it, and all it held
   cachehost up sessions --env ci.toml                  with another policy, and what that is granted
@@ -85,7 +85,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE.wasm")]
     pub(crate) policy: Option<PathBuf>,
 
-    /// Whose caches these are: those of other instances are neither seen nor touched
+    /// Whose caches these are: those that other instances run are neither seen nor touched; data of stopped ones is shared
     #[arg(
         long,
         global = true,
@@ -144,7 +144,7 @@ pub(crate) enum Command {
         #[arg(value_name = "FILE.rdb")]
         file: PathBuf,
     },
-    /// Restart a cache's engine: same endpoint, same data
+    /// Restart a cache's engine: same data, and on Docker the same endpoint
     Reboot {
         /// Identifier of the cache
         id: String,

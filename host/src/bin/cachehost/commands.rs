@@ -112,7 +112,7 @@ async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure
     let mut builder = Runtime::builder().instance(&cli.instance).progress(progress);
     let environment = environment(cli)?;
     let mut kube = environment.as_ref().map(|manifest| manifest.kube.clone()).unwrap_or_default();
-    choose_cluster(&mut kube, cli)?;
+    choose_cluster(&mut kube, cli, environment.as_ref().map(|manifest| manifest.backend))?;
     builder = builder.kube(kube);
     let timeout = cli.timeout.or(environment.is_none().then_some(TIMEOUT));
     if let Some(manifest) = environment {
@@ -131,14 +131,23 @@ async fn runtime(cli: &Cli, progress: SharedProgress) -> Result<Runtime, Failure
     builder.build().await.map_err(|error| Failure::of(&error, Files::Input))
 }
 
-/// What the command line says of the cluster takes the place of what the environment does.
-fn choose_cluster(kube: &mut KubeOptions, cli: &Cli) -> Result<(), Failure> {
+/// What the command line says of the cluster takes the place of what the environment does. Without Kubernetes it would
+/// say nothing, and caches would come up elsewhere than where they were meant to.
+fn choose_cluster(kube: &mut KubeOptions, cli: &Cli, named: Option<Backend>) -> Result<(), Failure> {
     let asked = [&cli.context, &cli.namespace, &cli.storage_class].iter().any(|option| option.is_some())
         || cli.kubeconfig.is_some();
-    if asked && cli.backend.is_some_and(|backend| backend != Backend::Kube) {
-        return Err(Failure::usage(
-            "--kubeconfig, --context, --namespace and --storage-class are for --backend kube",
-        ));
+    if asked {
+        let backend = match cli.backend.or(named) {
+            Some(backend) => backend,
+            None => Backend::of_variables()
+                .map_err(|invalid| Failure::of(&Error::Invalid(invalid), Files::Input))?,
+        };
+        if backend != Backend::Kube {
+            return Err(Failure::usage(format!(
+                "--kubeconfig, --context, --namespace and --storage-class are for --backend kube, and the backend is {}",
+                backend.as_str()
+            )));
+        }
     }
     let replace = |option: &mut Option<String>, said: &Option<String>| {
         if said.is_some() {
@@ -156,8 +165,10 @@ fn choose_cluster(kube: &mut KubeOptions, cli: &Cli) -> Result<(), Failure> {
 
 /// The environment under which a component is looked at.
 fn inspected(cli: &Cli, file: &Path) -> Result<Manifest, Failure> {
-    let mut manifest = environment(cli)?.unwrap_or_else(Manifest::standard);
-    choose_cluster(&mut manifest.kube, cli)?;
+    let named = environment(cli)?;
+    let backend = named.as_ref().map(|manifest| manifest.backend);
+    let mut manifest = named.unwrap_or_else(Manifest::standard);
+    choose_cluster(&mut manifest.kube, cli, backend)?;
     manifest.policy = PolicySource::file(file);
     if let Some(backend) = cli.backend {
         manifest.backend = backend;

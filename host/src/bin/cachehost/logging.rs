@@ -15,7 +15,8 @@ pub(crate) fn start(json: bool, bars: Option<Arc<Bars>>) -> Result<(), Failure> 
     let wanted = std::env::var(VARIABLE).unwrap_or_default();
     let directives = match wanted.as_str() {
         "" if json => "off",
-        "" => "warn",
+        // What the client of Kubernetes has to say of a failure is in the error, in better words.
+        "" => "warn,kube_client=off",
         wanted => wanted,
     };
     let filter = EnvFilter::try_new(directives)
