@@ -1,21 +1,23 @@
 //! Caches in pods, of several instances and with and without a storage class: on a simulated namespace.
 //!
-//! Clauses: KUBE-10, KUBE-17, KUBE-20, KUBE-21, KUBE-22, DATA-2, FAIL-2, FAIL-5, OWN-2, OWN-5, REAP-1, REAP-2, REAP-3.
+//! Clauses: KUBE-6, KUBE-7, KUBE-10, KUBE-17, KUBE-20, KUBE-21, KUBE-22, DATA-2, FAIL-2, FAIL-5, OWN-2, OWN-5, REAP-1, REAP-2, REAP-3.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use conformance::faults::{Fault, Planned, Tap, Tapped};
 use conformance::sim::kube::{STORAGE_CLASS, SimKube};
-use elasticache_host::engine::cluster::{Cluster as _, Lease};
+use elasticache_host::engine::cluster::{Cluster as _, Lease, Pod};
 use elasticache_host::{Cache, Error, Runtime, RuntimeBuilder};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 mod sim_support;
 
-use sim_support::{PATIENCE, key, redis};
+use sim_support::{PATIENCE, key, redis, restored};
 
 /// Orders in which the calls of two hosts are made: each one that could end badly is among them.
 const ORDERS: u64 = 24;
@@ -223,23 +225,58 @@ async fn the_lease_of_an_operation_is_renewed_for_as_long_as_that_lasts() {
     world.sim.set_hang_ready(false);
 }
 
-/// Has a host die in the middle of an operation: all that it does goes with its async runtime.
-fn die_while_making(world: &World, id: &'static str) {
+/// Has a host do something, and die in the middle of it: all that it does goes with its async runtime. Whether it died.
+fn dies<F: Future<Output = ()>>(
+    world: &World,
+    instance: &str,
+    work: impl FnOnce(Runtime) -> F + Send,
+) -> bool {
     let tap = world.tap.clone();
-    std::thread::scope(|scope| {
-        let died = scope.spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let host = world.host("dying", false).await;
+    let died = std::thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().start_paused(true).build().unwrap().block_on(async {
+                let host = world.host(instance, false).await;
                 tokio::select! {
-                    ended = host.ensure(redis(id)) => panic!("{ended:?}"),
-                    () = tap.crashed() => {}
+                    () = work(host) => false,
+                    () = tap.crashed() => true,
                 }
-            });
+            })
         });
-        died.join().unwrap();
+        host.join().unwrap()
     });
     world.tap.new_host();
+    died
+}
+
+/// Has a host die in the middle of bringing up a cache.
+fn die_while_making(world: &World, id: &'static str) {
+    let died = dies(world, "dying", async |host| drop(host.ensure(redis(id)).await));
+    assert!(died);
+}
+
+/// Does something undisturbed, and then once for each of its calls, at which the host dies. `work` says when it begins
+/// with what it is about, and `judge` looks at what it left.
+async fn dying_at_each_call(
+    work: impl AsyncFn(&Runtime, &dyn Fn()) + Sync,
+    mut judge: impl AsyncFnMut(&World, &Runtime, usize),
+) {
+    let mut world = World::new().await;
+    let begins = AtomicUsize::new(0);
+    let run = |world: &World| {
+        let begin = || begins.store(world.tap.count(), Ordering::Relaxed);
+        dies(world, "same", async |host| work(&host, &begin).await)
+    };
+    assert!(!run(&world));
+    let calls = begins.load(Ordering::Relaxed)..world.tap.count();
+    tokio::time::pause();
+    for call in calls {
+        for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+            (world.sim, world.tap) = (SimKube::new(), Tap::new(vec![Planned { call, fault }]));
+            run(&world);
+            judge(&world, &world.host("same", false).await, call).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -398,4 +435,90 @@ async fn reap_takes_the_pods_of_a_dead_owner_and_nobody_else_s() {
     let there: Vec<String> =
         world.sim.list_pods(&[]).await.unwrap().into_iter().map(|pod| pod.id.name).collect();
     assert!([&bare, &lost, &kept].iter().all(|name| there.contains(name)) && there.len() == 3, "{there:?}");
+}
+
+/// The pod that is to take over, or did.
+async fn follower(world: &World) -> Option<String> {
+    let pods = world.sim.list_pods(&[]).await.unwrap();
+    let follows = |pod: &&Pod| pod.annotations.contains_key("fakecloud-policy-follows");
+    let [_, _] = &pods[..] else { return None };
+    pods.iter().find(follows).map(|pod| pod.id.name.clone())
+}
+
+#[tokio::test]
+async fn what_took_over_and_ended_leaves_its_data_to_the_pod_that_it_took_over_from() {
+    let mut judged = 0;
+    let reboot = async |host: &Runtime, begin: &dyn Fn()| {
+        host.ensure(redis("a")).await.unwrap();
+        set(host, "a", "v").await;
+        begin();
+        host.reboot(&key("a")).await.unwrap();
+    };
+    dying_at_each_call(reboot, async |world, host, call| {
+        let Some(follower) = follower(world).await else { return };
+        if world.sim.kill(&follower).is_ok() {
+            judged += 1;
+        }
+        host.ensure(redis("a")).await.unwrap();
+        assert_eq!(get(host, "a").await, "v", "its host died at call {call}");
+        set(host, "a", "written").await;
+    })
+    .await;
+    assert!(judged > 5, "{judged}");
+}
+
+#[tokio::test]
+async fn of_two_pods_the_one_in_charge_is_listed_and_asked() {
+    let mut taken_over = 0;
+    let reboot = async |host: &Runtime, begin: &dyn Fn()| {
+        host.ensure(redis("a")).await.unwrap();
+        begin();
+        host.reboot(&key("a")).await.unwrap();
+    };
+    dying_at_each_call(reboot, async |world, host, call| {
+        let two = follower(world).await;
+        set(host, "a", "v").await;
+        let listed = host.list().await.unwrap();
+        assert_eq!(listed.len(), 1, "its host died at call {call}: {listed:?}");
+        taken_over += usize::from(two.is_some_and(|name| name == listed[0].handle));
+        assert_eq!(host.find(&key("a")).await.unwrap().unwrap().handle, listed[0].handle);
+        host.ensure(redis("a")).await.unwrap();
+        assert_eq!(get(host, "a").await, "v", "its host died at call {call}");
+    })
+    .await;
+    assert!(taken_over > 0);
+}
+
+#[tokio::test]
+async fn a_restore_in_the_place_of_what_lies_in_a_pod_leaves_the_old_or_the_new() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("s.rdb");
+    let replace = async |host: &Runtime, begin: &dyn Fn()| {
+        host.ensure(redis("a")).await.unwrap();
+        set(host, "a", "new").await;
+        host.snapshot(&key("a"), &file).await.unwrap();
+        set(host, "a", "old").await;
+        begin();
+        host.ensure(restored("a", &file, true)).await.unwrap();
+        assert_eq!(get(host, "a").await, "new");
+    };
+    let mut ends = BTreeSet::new();
+    dying_at_each_call(replace, async |world, host, call| {
+        host.ensure(redis("a")).await.unwrap();
+        let there = get(host, "a").await;
+        assert!(["old", "new"].contains(&there.as_str()), "its host died at call {call}: {there}");
+        ends.insert(there);
+        assert_eq!(world.sim.list_pods(&[]).await.unwrap().len(), 1);
+    })
+    .await;
+    assert_eq!(ends.len(), 2);
+    // Or it cannot be done at all.
+    let world = World::new().await;
+    let host = world.host("same", false).await;
+    host.ensure(redis("a")).await.unwrap();
+    set(&host, "a", "old").await;
+    world.sim.remove_image("redis:7-alpine");
+    host.ensure(restored("a", &file, true)).await.unwrap_err();
+    assert_eq!(get(&host, "a").await, "old");
+    assert_eq!(world.sim.list_pods(&[]).await.unwrap().len(), 1);
 }

@@ -29,6 +29,8 @@ const KILLS: usize = 25;
 /// The same where the pod is deleted, where there is no claim to restore to, or where somebody else reboots.
 const DELETIONS: usize = 8;
 const RIVALS: usize = 8;
+/// The same where there have to be two pods at that point.
+const SUCCESSORS: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -139,6 +141,7 @@ impl Trial {
 struct Points(Mutex<Wanted>);
 
 struct Wanted {
+    events: usize,
     open: Vec<usize>,
     begun: BTreeSet<usize>,
     missed: usize,
@@ -148,7 +151,7 @@ impl Points {
     fn new(events: usize, most: usize) -> Points {
         assert!(events >= most, "an operation of {events} events has no {most} points");
         let open = (0..most).rev().map(|point| point * events / most).collect();
-        Points(Mutex::new(Wanted { open, begun: BTreeSet::new(), missed: 0 }))
+        Points(Mutex::new(Wanted { events, open, begun: BTreeSet::new(), missed: 0 }))
     }
 
     fn next(&self) -> Option<usize> {
@@ -158,12 +161,13 @@ impl Points {
         Some(at)
     }
 
-    /// No two runs have quite the same events. In the place of one that was over before, the last one is taken that
-    /// is neither begun nor to come.
+    /// No two runs have quite the same events. In the place of one at which it was over, or could not happen, the last one
+    /// before it is taken that is neither begun nor to come; else the next one.
     fn missed(&self, at: usize) {
         let mut wanted = self.0.lock().unwrap();
         wanted.missed += 1;
-        let other = (0..at).rev().find(|point| !wanted.begun.contains(point) && !wanted.open.contains(point));
+        let mut others = (0..at).rev().chain(at + 1..wanted.events);
+        let other = others.find(|point| !wanted.begun.contains(point) && !wanted.open.contains(point));
         wanted.open.extend(other);
     }
 
@@ -184,6 +188,16 @@ struct Killed;
 impl Disturb for Killed {
     fn at(&self, trial: &Trial, id: &str, at: usize) -> bool {
         trial.place.killed_at(&trial.args(id), at)
+    }
+}
+
+/// The host is killed, and then the pod ends that was to take over, or did, as long as the other one is there.
+struct SuccessorEnded;
+
+impl Disturb for SuccessorEnded {
+    fn at(&self, trial: &Trial, id: &str, at: usize) -> bool {
+        trial.place.killed_at(&trial.args(id), at)
+            && Handle::current().block_on(trial.place.end_successor(id))
     }
 }
 
@@ -237,6 +251,16 @@ async fn a_sigkill_of_the_host_at_any_moment_of_a_reboot_on_a_claim_loses_nothin
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sigkill_of_the_host_at_any_moment_of_a_hand_over_loses_nothing() {
     Trial::run(Data::InPod, Kind::Reboot, KILLS, Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pod_that_took_over_and_ended_leaves_all_to_the_one_before_it() {
+    Trial::run(Data::InPod, Kind::Reboot, SUCCESSORS, SuccessorEnded).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_sigkill_of_the_host_at_any_moment_of_a_replacement_in_a_pod_leaves_the_old_or_the_new() {
+    Trial::run(Data::InPod, Kind::Replace, DELETIONS, Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

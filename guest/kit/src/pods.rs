@@ -10,7 +10,7 @@
 mod hand_over;
 mod twice;
 
-use self::hand_over::{hand_over, settled};
+use self::hand_over::{hand_over, is_replica, settled};
 use self::twice::{delete, made, watched};
 use crate::bindings::exports::fakecloud::elasticache::lifecycle::Restore;
 use crate::bindings::fakecloud::elasticache::kube::{
@@ -22,8 +22,8 @@ use crate::bindings::fakecloud::elasticache::types::{
     Cache, CacheKey, CacheSpec, CacheState, Endpoint, Error, Operation,
 };
 use crate::cache::{
-    self, DATA, LISTING_WITHIN, READY_WITHIN, SHORT_GRACE, VERSION_LABEL, no_such_cache, not_running,
-    of_another_object, ready_check, refuse, tidy,
+    self, DATA, READY_WITHIN, SHORT_GRACE, VERSION_LABEL, no_such_cache, not_running, of_another_object,
+    ready_check, refuse, tidy,
 };
 use crate::server::{About, Disk, Server};
 use crate::steps::{self, PodSeen};
@@ -38,6 +38,9 @@ const FOLLOWS_LABEL: &str = "fakecloud-policy-follows";
 /// The server's options where data lies in the pod: it is written to a file for snapshots only, and a replica gets it
 /// at once, since only one will come.
 const IN_POD_OPTIONS: &[&str] = &["--appendonly", "no", "--save", "", "--repl-diskless-sync-delay", "0"];
+
+/// Milliseconds for all engines of a listing to answer. Each is asked by a connection of its own, through the API server.
+const LISTING_WITHIN: u32 = 3_000;
 
 /// Why an operation gives up where two of them meet that no lock keeps apart.
 const DELETED: &str = "its new pod was deleted meanwhile, by another operation on it perhaps; try again";
@@ -120,11 +123,21 @@ fn report(info: PodInfo, finding: Option<&Finding>, adopted: bool) -> Result<Cac
 
 fn report_all(pods: &[Pod]) -> Vec<Cache> {
     let infos: Vec<PodInfo> = pods.iter().map(Pod::info).collect();
-    let followed: Vec<&str> = infos.iter().map(|info| info.uid.as_str()).collect();
+    let uids: Vec<&str> = infos.iter().map(|info| info.uid.as_str()).collect();
+    let taken_over = |pod: &Pod, info: &PodInfo| {
+        let follower = infos.iter().find(|other| follows(other) == Some(&info.uid));
+        follower.is_some_and(|follower| seen(follower) == PodSeen::Running) && was_taken_over(pod)
+    };
+    let gone: Vec<&str> = std::iter::zip(pods, &infos)
+        .filter(|(pod, info)| taken_over(pod, info))
+        .map(|(_, info)| info.uid.as_str())
+        .collect();
     let mut shown = Vec::new();
     for (pod, info) in pods.iter().zip(&infos) {
-        // Of two the one that is taken over from is the cache, for as long as it is there.
-        if follows(info).is_some_and(|uid| followed.contains(&uid.as_str())) {
+        // Of two the one that is taken over from is the cache, until it was.
+        let waits =
+            follows(info).map(String::as_str).is_some_and(|uid| uids.contains(&uid) && !gone.contains(&uid));
+        if waits || gone.contains(&info.uid.as_str()) {
             continue;
         }
         match cache::kind(&info.clone().into()) {
@@ -151,17 +164,19 @@ pub fn look(operation: &Operation, key: &CacheKey) -> Result<Option<Cache>, Erro
     Ok(report_all(&pods).pop())
 }
 
+/// Whether it runs, and says that another one is in charge: nothing is to be written to it any more.
+fn was_taken_over(first: &Pod) -> bool {
+    seen(&first.info()) == PodSeen::Running && is_replica(first)
+}
+
 /// The pod of a cache whose engine runs.
 pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
     let runs = |pod: &Pod| seen(&pod.info()) == PodSeen::Running;
-    let a = match named(operation, key, 0)? {
-        // One that took over from nobody comes first, whatever there is under the other name.
-        Some(a) if runs(&a) && follows(&a.info()).is_none() => return Ok(a),
-        a => a,
-    };
-    let Found { first, second } = in_order(a, named(operation, key, 1)?);
+    let Found { first, second } = find(operation, key)?;
     match (first, second) {
         (None, _) => Err(no_such_cache(key)),
+        // A hand-over that broke off near its end left it there.
+        (Some(first), Some(second)) if runs(&second) && was_taken_over(&first) => Ok(second),
         (Some(first), _) if runs(&first) => Ok(first),
         (_, Some(second)) if runs(&second) => Ok(second),
         _ => Err(not_running(key)),
@@ -188,7 +203,7 @@ pub fn ensure<S: Storage>(
     if let (Some(pod), None) = (&found, restore) {
         cache::check_same(spec, &about(pod))?;
     }
-    let (mut unfinished, mut kept) = (None, false);
+    let (mut unfinished, mut kept, mut replaced) = (None, false, None);
     match (steps::ensure_pod(found.as_ref().map(|pod| seen(&pod.info())), restore.map(|r| r.replace)), found)
     {
         (steps::EnsurePod::Refuse(why), _) => return Err(refuse(&spec.key, why)),
@@ -206,29 +221,39 @@ pub fn ensure<S: Storage>(
         },
         (steps::EnsurePod::Replace, Some(pod)) => {
             let info = pod.info();
-            if seen(&info) == PodSeen::Ended && !is_on_claim(&info.clone().into()) {
-                let why = info.message.clone().unwrap_or_default();
-                log(Level::Warn, &format!("its data ended with its pod, which was on no claim: {why}"));
-            }
+            warn_of_loss(&info);
             kept = restore.is_none() && seen(&info) != PodSeen::Staging && is_on_claim(&info.clone().into());
             unfinished = (seen(&info) == PodSeen::Staging).then(|| info.operation.clone());
             delete(&pod, S::GRACE)?;
         }
-        (steps::EnsurePod::EndAndReplace, Some(pod)) => end::<S>(&pod)?,
+        (steps::EnsurePod::EndAndReplace, Some(pod)) if is_on_claim(&about(&pod)) => end::<S>(&pod)?,
+        // What it has is nowhere else: it goes once the other one has what is to take its place.
+        (steps::EnsurePod::EndAndReplace, Some(pod)) => replaced = Some(pod),
     }
     let may_use_claim = S::IN_PODS == InPods::Kept && cache::kind_of(spec.engine).keeps_data();
     let plan = Plan {
         image: image.to_owned(),
         scheduling: kube::scheduling_for(&spec.tags),
         on_claim: may_use_claim && (claims || has_claim(&spec.key)?),
-        follows: None,
-        turn: 0,
+        follows: replaced.as_ref().map(|pod| pod.info().uid),
+        turn: replaced.as_ref().map_or(0, |pod| 1 - names::pod_turn(&pod.info().name)),
     };
     let restored =
         restore.map(|restore| Restored { snapshot: &restore.snapshot, replace: restore.replace, unfinished });
-    create::<S>(operation, spec, &plan, restored.as_ref())
-        .map(|cache| Cache { adopted: kept, ..cache })
-        .map_err(of_another_object)
+    let cache = create::<S>(operation, spec, &plan, restored.as_ref()).map_err(of_another_object)?;
+    if let Some(old) = replaced {
+        // As long as it is there, it passes for the cache.
+        delete(&old, SHORT_GRACE)?;
+    }
+    Ok(Cache { adopted: kept, ..cache })
+}
+
+/// Where data lies in a pod, it ends with it.
+fn warn_of_loss(info: &PodInfo) {
+    if seen(info) == PodSeen::Ended && !is_on_claim(&info.clone().into()) {
+        let why = info.message.clone().unwrap_or_default();
+        log(Level::Warn, &format!("its data ended with its pod, which was on no claim: {why}"));
+    }
 }
 
 /// Whether a cache has a claim already. Where no class is named now, it is used all the same: in a pod without it the
@@ -413,6 +438,7 @@ pub fn reboot<S: Storage>(operation: &Operation, key: &CacheKey) -> Result<Cache
         steps::RebootPod::Refuse(why) => return Err(refuse(key, why)),
         steps::RebootPod::NoCache => return Err(no_such_cache(key)),
         steps::RebootPod::CreateAgain => {
+            warn_of_loss(&info);
             delete(&pod, S::GRACE)?;
             create_again::<S>(operation, &spec, &plan)
         }

@@ -132,7 +132,7 @@ pub enum EnsurePod {
     Adopt,
     /// Delete it, then make it anew: it does not run, and cannot be started.
     Replace,
-    /// End it cleanly, then make it anew.
+    /// End it cleanly, then make it anew; the other way round where what it has is nowhere else.
     EndAndReplace,
     Refuse(&'static str),
 }

@@ -26,6 +26,8 @@ const BATCH: u32 = 10_000;
 const MANAGED: (&str, &str) = ("fakecloud-managed-by", "fakecloud");
 const INSTANCE: &str = "fakecloud-instance";
 const ID: &str = "fakecloud-elasticache";
+/// What a pod carries that takes over from another one.
+const FOLLOWS: &str = "fakecloud-policy-follows";
 const OWN: &str = "kills";
 const OTHER: &str = "another";
 /// A line for each operation that begins, each request that does, and each call of the policy that ends.
@@ -227,6 +229,20 @@ impl Place {
             // It may have gone by itself.
             let _ = self.pods.delete(&pod.id.name, &DeleteParams::default()).await;
         }
+    }
+
+    /// Ends the pod that takes over from another one which is there, and is not about to go; whether there are two.
+    pub async fn end_successor(&self, id: &str) -> bool {
+        let pods = self.pods_of(id).await;
+        let follows = |pod: &&Pod| pod.annotations.contains_key(FOLLOWS);
+        let [_, _] = &pods[..] else { return false };
+        if pods.iter().any(|pod| pod.terminating) {
+            return false;
+        }
+        let successor = pods.iter().find(follows).unwrap();
+        let now = DeleteParams::default().grace_period(0);
+        self.pods.delete(&successor.id.name, &now).await.unwrap();
+        true
     }
 
     /// Makes a cache with all keys, and beside it what no operation on it may touch: a cache of another instance with

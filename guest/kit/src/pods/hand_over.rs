@@ -23,35 +23,63 @@ pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
     let Some(second) = second else {
         // The other one may have gone in the middle of a hand-over.
         if seen(&first.info()) == PodSeen::Running && may_follow(&first) {
-            take_charge(&first);
+            take_charge(&first)?;
         }
         return Ok(Some(first));
     };
     let runs = seen(&first.info()) == PodSeen::Running;
     let handed_over = match seen(&first.info()) {
-        PodSeen::Running if role(&first)? == Role::Replica => true,
         PodSeen::Running => {
-            // Whoever asked for it may have died before it came: called off, it comes no more.
-            call_off(&first);
-            role(&first)? == Role::Replica
+            if role(&first)? == Role::Primary {
+                // Whoever asked for it may have died before it came: called off, it comes no more.
+                call_off(&first);
+            }
+            // That it was taken over from is not enough: the other one may have ended since.
+            role(&first)? == Role::Replica && takes_over(&second)?
         }
         // It may come to run; the other one has nothing that it has not.
         PodSeen::Pending | PodSeen::Staging => false,
         // What it had is gone with it, unless the other one has it.
-        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => seen(&second.info()) == PodSeen::Running,
+        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => {
+            if seen(&second.info()) == PodSeen::Running {
+                log(
+                    Level::Warn,
+                    "the pod that was taken over from has ended; what the other one has is all there is",
+                );
+                take_charge(&second)?;
+            }
+            seen(&second.info()) == PodSeen::Running
+        }
     };
     if handed_over {
-        take_charge(&second);
         let_go(&first);
         return Ok(Some(second));
     }
     log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
     delete(&second, SHORT_GRACE)?;
     if runs && may_follow(&first) {
-        // Whoever began it may live, elsewhere, and have gone on.
-        take_charge(&first);
+        // It may have been taken over from, by a pod that is no more; or whoever began it lives, elsewhere, and has gone on.
+        take_charge(&first)?;
     }
     Ok(Some(first))
+}
+
+/// Whether the pod that was to take over has done so, or does it now. One that runs and does not answer may have: an error,
+/// for as long as that is not known nothing is to be deleted.
+fn takes_over(second: &Pod) -> Result<bool, Error> {
+    if seen(&second.info()) != PodSeen::Running {
+        return Ok(false);
+    }
+    let in_charge = || {
+        if role(second)? == Role::Replica {
+            take_charge(second)?;
+        }
+        Ok(role(second)? == Role::Primary)
+    };
+    match in_charge() {
+        Err(_) if has_ended(second) => Ok(false),
+        other => other,
+    }
 }
 
 /// Whether a pod's engine may be another one's replica: hand-overs are for those whose data is on no claim.
@@ -77,12 +105,18 @@ fn role(pod: &Pod) -> Result<Role, Error> {
     }
 }
 
-/// A replica that nobody will tell to take over any more does so by itself. A failure shows when it is written to.
-fn take_charge(pod: &Pod) {
-    if matches!(role(pod), Ok(Role::Replica)) {
-        log(Level::Info, "the pod that was taken over from is gone; its replica takes over");
-        tidy(order(pod, &["REPLICAOF", "NO", "ONE"]), "taking over");
+/// A replica that nobody will tell to take over any more does so by itself. One that does not say what it is, is left alone.
+fn take_charge(pod: &Pod) -> Result<(), Error> {
+    if !is_replica(pod) {
+        return Ok(());
     }
+    log(Level::Info, "the pod that was taken over from is gone; its replica takes over");
+    order(pod, &["REPLICAOF", "NO", "ONE"])
+}
+
+/// Whether it says that another one is in charge.
+pub(super) fn is_replica(pod: &Pod) -> bool {
+    matches!(role(pod), Ok(Role::Replica))
 }
 
 /// A command that is answered with `OK`, or is refused.
@@ -124,24 +158,27 @@ pub(super) fn hand_over<S: Storage>(
     })();
     // Until its address is returned nobody writes to the new one, so the old one has everything as long as it is
     // there, whatever part it plays; what cannot be deleted now is so by the next operation.
-    let cache = match taken {
-        Ok(cache) => cache,
-        Err(_) if synced && (has_ended(old) || matches!(role(old), Ok(Role::Replica))) => {
-            take_charge(&new);
-            ready(&new, true)?
+    let taken = match taken {
+        Err(_) if synced && !has_ended(&new) && (has_ended(old) || is_replica(old)) => {
+            take_charge(&new).and_then(|()| ready(&new, true))
         }
         Err(error) => {
             let error = unless_deleted(&new, &spec.key, error);
             call_off(old);
             tidy(delete(&new, SHORT_GRACE), "deleting the pod that was to take over");
+            tidy(take_charge(old), "taking charge again");
             return Err(error);
         }
+        taken => taken,
     };
-    // An operation on another machine, which holds no lock here, may have taken this hand-over for a broken one.
+    // It may have ended since; and an operation on another machine, which holds no lock here, may have taken this
+    // hand-over for a broken one.
     if has_ended(&new) {
-        take_charge(old);
+        tidy(take_charge(old), "taking charge again");
         return Err(refuse(&spec.key, DELETED));
     }
+    // Where it does not answer, the next operation settles which of the two it is.
+    let cache = taken?;
     let_go(old);
     Ok(cache)
 }
