@@ -234,12 +234,14 @@ impl Place {
     /// Ends the pod that takes over from another one which is there, and is not about to go; whether there are two.
     pub async fn end_successor(&self, id: &str) -> bool {
         let pods = self.pods_of(id).await;
-        let follows = |pod: &&Pod| pod.annotations.contains_key(FOLLOWS);
-        let [_, _] = &pods[..] else { return false };
-        if pods.iter().any(|pod| pod.terminating) {
+        let [a, b] = &pods[..] else { return false };
+        if a.terminating || b.terminating {
             return false;
         }
-        let successor = pods.iter().find(follows).unwrap();
+        // The first may have followed one that is long gone.
+        let follows = |pod: &Pod, other: &Pod| pod.annotations.get(FOLLOWS) == Some(&other.id.uid);
+        let successor = if follows(a, b) { a } else { b };
+        assert!(follows(a, b) || follows(b, a), "{pods:#?}");
         let now = DeleteParams::default().grace_period(0);
         self.pods.delete(&successor.id.name, &now).await.unwrap();
         true
