@@ -155,11 +155,12 @@ impl Containers {
         Ok(())
     }
 
-    /// A container by its handle.
+    /// Whether they are a real engine's.
     pub(super) fn are_real(&self) -> bool {
         self.sim.is_none()
     }
 
+    /// A container by its handle.
     async fn container(&self, handle: &str) -> Result<Container> {
         self.engine
             .inspect_container(handle)
