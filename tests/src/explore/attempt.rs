@@ -129,7 +129,7 @@ impl Course<'_> {
                 }
                 let met = self.tap.met().len();
                 let there = if step.r#do == Action::Up { self.everything().await? } else { Vec::new() };
-                let asked = if again { relaxed(step, progress.crashed) } else { step.clone() };
+                let asked = if again { self.relaxed(step, progress.crashed) } else { step.clone() };
                 let outcome = tokio::select! {
                     biased;
                     outcome = self.run.step(&asked, true) => outcome,
@@ -161,7 +161,7 @@ impl Course<'_> {
                 let ended = met.iter().any(|met| met.fault == Fault::EngineRestart);
                 progress.crashed |= (gone || ended) && self.world.backend() == "kube";
             }
-            if progress.crashed && may_have_been_done(step) {
+            if progress.crashed && !self.may_be_refused(step).is_empty() {
                 let (up, met) = (Step::up(&step.cache), self.tap.met().len());
                 let outcome = tokio::select! {
                     biased;
@@ -214,6 +214,32 @@ impl Course<'_> {
             }
             _ if ends(step) || gave_up(step) => self.world.risen(&step.cache),
             _ => {}
+        }
+    }
+
+    /// A step that was done before, wholly or in part: what it says of the state that it found is not known.
+    fn relaxed(&self, step: &Step, crashed: bool) -> Step {
+        let mut step = step.clone();
+        step.adopted = None;
+        step.was_there = None;
+        // By a host that died it may have been done, and the next one does not know.
+        if crashed {
+            let refused = self.may_be_refused(&step);
+            step.errors.extend(refused.iter().map(|&code| code.to_owned()));
+        }
+        step.steps = step.steps.iter().map(|inner| self.relaxed(inner, crashed)).collect();
+        step
+    }
+
+    /// How doing it again may fail for no other reason than that it was done before, or half done. Only pods are made and
+    /// deleted by a reboot.
+    fn may_be_refused(&self, step: &Step) -> &'static [&'static str] {
+        match step.r#do {
+            Action::Reboot if step.error.is_none() && self.world.backend() == "kube" => {
+                &["conflict", "not-found"]
+            }
+            Action::Up if step.error.is_none() && !step.file.is_empty() => &["conflict"],
+            _ => &[],
         }
     }
 
@@ -345,28 +371,6 @@ fn names(everything: &[String]) -> BTreeSet<(&str, &str)> {
         names.extend(words.next().zip(words.next()));
     }
     names
-}
-
-/// A step that was done before, wholly or in part: what it says of the state that it found is not known.
-fn relaxed(step: &Step, crashed: bool) -> Step {
-    let mut step = step.clone();
-    step.adopted = None;
-    step.was_there = None;
-    // By a host that died it may have been done, and the next one does not know.
-    if crashed && may_have_been_done(&step) {
-        step.errors.extend(["conflict", "not-found"].map(str::to_owned));
-    }
-    step.steps = step.steps.iter().map(|inner| relaxed(inner, crashed)).collect();
-    step
-}
-
-/// Whether doing it again may fail for no other reason than that it was done before, or half done.
-fn may_have_been_done(step: &Step) -> bool {
-    match step.r#do {
-        Action::Reboot => step.error.is_none(),
-        Action::Up => step.error.is_none() && !step.file.is_empty(),
-        _ => false,
-    }
 }
 
 /// Whether it ends what it finds, and succeeds where it finds nothing.
