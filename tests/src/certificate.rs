@@ -130,19 +130,24 @@ impl Matrix {
     }
 }
 
-/// A schedule in which something did not hold, with the command that runs it again.
-pub fn failure(schedule: &Schedule, trial: &Trial, place: Place, replay: String) -> Option<model::Failure> {
-    let violation = trial.violation.as_ref()?;
-    Some(model::Failure {
-        clause: violation.invariant.clause().to_owned(),
+/// A schedule in which something did not hold: the clause, what was seen, and the command that runs it again.
+pub fn failure(
+    schedule: &Schedule,
+    trial: &Trial,
+    place: Place,
+    (clause, message): (&str, &str),
+    replay: String,
+) -> model::Failure {
+    model::Failure {
+        clause: clause.to_owned(),
         scenario: schedule.scenario.name.clone(),
         engine: schedule.engine.to_string(),
         schedule: schedule.faults.clone(),
         seed: schedule.order,
-        message: violation.seen.clone(),
+        message: message.to_owned(),
         replay,
         calls: trial.calls.iter().map(|call| line(call, place)).collect(),
-    })
+    }
 }
 
 fn line(line: &Line, place: Place) -> model::Line {
@@ -320,7 +325,8 @@ impl Tried<'_> {
             if is_explored {
                 tests.push("every fault".to_owned());
             }
-            if tests.is_empty() {
+            // Of what else only tests name, a run can show that it does not hold, and never that it does.
+            if tests.is_empty() && !self.violated.contains(clause.id) {
                 continue;
             }
             let status = if !self.owes(&clause) {

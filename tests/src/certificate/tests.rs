@@ -139,3 +139,15 @@ fn what_is_about_faults_is_asked_for_by_faults_and_passes_only_where_one_was_met
     assert_eq!(status(&none_met, "FAIL-1"), model::Status::Skipped);
     assert_eq!(none_met.verdict, model::Verdict::Partial);
 }
+
+#[test]
+fn a_clause_that_only_tests_name_is_reported_where_a_run_refutes_it_and_nowhere_else() {
+    let description = claims(&[], &ENGINES);
+    let scenarios = passed(&description, |_| false);
+    let seen = Seen { scenarios, violated: ["DESC-2"].into(), met: 1, ..Seen::default() };
+    let refuted = report(&asked(model::Faults::Random), &policy(), Some(&description), seen).unwrap();
+    assert_eq!(status(&refuted, "DESC-2"), model::Status::Failed);
+    assert_eq!(refuted.verdict, model::Verdict::Fails);
+    let held = verdict_on(&asked(model::Faults::Random), &description, passed(&description, |_| false));
+    assert!(held.clauses.iter().all(|clause| clause.id != "DESC-2"));
+}

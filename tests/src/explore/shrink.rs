@@ -9,11 +9,14 @@ use super::{Schedule, Subject, Trial, Violation, attempt};
 use crate::faults::Planned;
 
 /// The same with no fault that it does not need to fail, and where its steps are chance with no such step; with what came
-/// of that.
+/// of that. One in which nothing failed comes back as it is: there is nothing to be like.
 ///
 /// # Errors
 /// The first that kept a schedule from being run.
 pub fn shrink(subject: &Subject, schedule: &Schedule, trial: Trial) -> Result<(Schedule, Trial)> {
+    if trial.violation.is_none() {
+        return Ok((schedule.clone(), trial));
+    }
     let (mut least, mut seen) = (Schedule { faults: trial.met.clone(), ..schedule.clone() }, trial);
     let mut at = 0;
     while at < least.faults.len() {

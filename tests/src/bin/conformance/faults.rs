@@ -14,7 +14,7 @@ use conformance::explore::{Event, Faults, Schedule, Subject, Violation, attempt,
 use conformance::faults::Line;
 use conformance::spec::Profile;
 use conformance::trace;
-use elasticache_host::Engine;
+use elasticache_host::{Engine, inspect_environment};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -24,8 +24,8 @@ use crate::reporting::Ended;
 
 /// Violations that are shown with their words; the others are counted.
 const SHOWN: usize = 20;
-/// Where a schedule was run twice.
-const ANOTHER_WAY: &str = "the same schedule went another way when it was run again";
+/// Where a schedule was run twice, and the policy is said to be deterministic: the clause, and the words.
+const ANOTHER_WAY: (&str, &str) = ("DESC-2", "the same schedule went another way when it was run again");
 /// One schedule in so many is run twice.
 const AGAIN: usize = 100;
 
@@ -42,7 +42,8 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     if let Some(wanted) = &args.replay {
         return replay(&subject, &scenarios, wanted);
     }
-    let tally = Tally::new()?;
+    let deterministic = runtime.block_on(inspect_environment(&environment))?.deterministic;
+    let tally = Tally::new(deterministic)?;
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
     let (seen, failed) = tally.close(&subject, args)?;
     let ended = Ended { description: Some(&subject.description), seen, failed };
@@ -52,6 +53,8 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
 /// What is known of the schedules so far.
 struct Tally {
     begun: Instant,
+    /// Whether the same schedule has to be the same run.
+    deterministic: bool,
     bar: ProgressBar,
     calls: AtomicUsize,
     traces: Mutex<Traces>,
@@ -85,11 +88,12 @@ impl Traces {
 }
 
 impl Tally {
-    fn new() -> Result<Self> {
+    fn new(deterministic: bool) -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}")?;
         let bar = ProgressBar::new(0).with_style(style);
         let (traces, failed, matrix) = (Mutex::default(), Mutex::default(), Matrix::default());
-        Ok(Self { begun: Instant::now(), bar, calls: AtomicUsize::new(0), traces, failed, matrix })
+        let (begun, calls) = (Instant::now(), AtomicUsize::new(0));
+        Ok(Self { begun, deterministic, bar, calls, traces, failed, matrix })
     }
 
     fn note(&self, subject: &Subject, event: Event<'_>) {
@@ -107,7 +111,8 @@ impl Tally {
         let hash = trace::hash(&trial.calls);
         let count = self.traces.lock().add(schedule, &hash, trial.met.len());
         // The same schedule is the same run, or nothing that is said of it could be replayed.
-        let differs = count.is_multiple_of(AGAIN)
+        let differs = self.deterministic
+            && count.is_multiple_of(AGAIN)
             && attempt(subject, schedule).map_or(true, |again| trace::hash(&again.calls) != hash);
         if differs || trial.violation.is_some() {
             let mut failed = self.failed.lock();
@@ -122,19 +127,23 @@ impl Tally {
         let mut failures = Vec::new();
         for (at, (schedule, violation)) in failed.values().take(certificate::FAILURES).enumerate() {
             let (least, seen) = shrink(subject, schedule, attempt(subject, schedule)?)?;
+            // What is not seen again was seen all the same.
             let violation = seen.violation.as_ref().or(violation.as_ref());
-            let violation = violation.map_or_else(|| ANOTHER_WAY.to_owned(), ToString::to_string);
+            let (clause, words) =
+                violation.map_or(ANOTHER_WAY, |of| (of.invariant.clause(), of.seen.as_str()));
             let replay = replay_command(args, &least);
             if at < SHOWN {
-                println!("FAIL  {violation}\n      replay: {replay}");
+                println!("FAIL  {clause}: {words}\n      replay: {replay}");
             }
-            failures.extend(certificate::failure(&least, &seen, args.place(), replay));
+            failures.push(certificate::failure(&least, &seen, args.place(), (clause, words), replay));
         }
         let traces = self.traces.into_inner();
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
         let calls = self.calls.into_inner();
+        let twice =
+            if self.deterministic { format!(", one in {AGAIN} of them twice") } else { String::new() };
         println!(
-            "{} schedules with {} calls in {:.1} s ({:.0} a minute), one in {AGAIN} of them twice; {} violations",
+            "{} schedules with {} calls in {:.1} s ({:.0} a minute){twice}; {} violations",
             traces.count - traces.in_vain,
             calls,
             minutes * 60.0,
@@ -147,8 +156,8 @@ impl Tally {
             ("host calls".to_owned(), calls as u64),
             ("violations".to_owned(), failed.len() as u64),
         ]);
-        let violated =
-            failed.values().filter_map(|(_, violation)| Some(violation.as_ref()?.invariant.clause()));
+        let clause = |violation: &Violation| violation.invariant.clause();
+        let violated = failed.values().map(|(_, seen)| seen.as_ref().map_or(ANOTHER_WAY.0, clause));
         let violated = violated.collect();
         let (matrix, met) = (self.matrix, traces.met as u64);
         let seen = Seen { scenarios: Vec::new(), matrix, failures, violated, met, figures };
