@@ -167,7 +167,7 @@ fn line(line: &Line, place: Place) -> model::Line {
 }
 
 /// Lines of scenarios that were run without faults, in the words of the report.
-pub fn scenarios(lines: &[verdict::Line], clauses: impl Fn(&str) -> Vec<String>) -> Vec<model::Scenario> {
+pub fn scenarios(lines: &[verdict::Line]) -> Vec<model::Scenario> {
     let scenario = |line: &verdict::Line| {
         let (outcome, message) = match &line.outcome {
             Outcome::Passed => (model::Status::Passed, String::new()),
@@ -179,7 +179,7 @@ pub fn scenarios(lines: &[verdict::Line], clauses: impl Fn(&str) -> Vec<String>)
             name: line.name.clone(),
             title: line.title.clone(),
             engine: line.engine.map(|engine: Engine| engine.to_string()),
-            clauses: clauses(&line.name),
+            clauses: line.clauses.clone(),
             outcome,
             message,
         }
@@ -326,7 +326,7 @@ impl Tried<'_> {
                 tests.push("every fault".to_owned());
             }
             // Of what else only tests name, a run can show that it does not hold, and never that it does.
-            if tests.is_empty() && !self.violated.contains(clause.id) {
+            if tests.is_empty() && !self.refutes(clause.id) {
                 continue;
             }
             let status = if !self.owes(&clause) {
@@ -341,6 +341,13 @@ impl Tried<'_> {
             clauses.push(Judged { clause, status, tests });
         }
         Ok(clauses)
+    }
+
+    /// Whether something that was run shows that a clause does not hold.
+    fn refutes(&self, id: &str) -> bool {
+        let names = |scenario: &&model::Scenario| scenario.clauses.iter().any(|of| of == id);
+        self.violated.contains(id)
+            || self.scenarios.iter().filter(names).any(|of| of.outcome == model::Status::Failed)
     }
 
     /// Whether the policy owes it here.

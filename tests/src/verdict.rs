@@ -32,6 +32,8 @@ pub struct Line {
     pub name: String,
     /// Its sentence.
     pub title: String,
+    /// The clauses that it tests.
+    pub clauses: Vec<String>,
     /// The engine, if it came to that.
     pub engine: Option<Engine>,
     /// How it ended.
@@ -65,7 +67,16 @@ pub async fn judge(
     let world = worlds();
     let backend = world.backend();
     let runtime = world.equip(builder)?.build().await?;
-    let description = runtime.describe().await.ok();
+    let mut lines = Vec::new();
+    let description = match runtime.describe().await {
+        Ok(description) => Some(description),
+        Err(error) => {
+            let line = undescribed(error);
+            report(&line);
+            lines.push(line);
+            None
+        }
+    };
     let keeps_endpoints =
         description.as_ref().is_some_and(|of| of.promises.contains(&"endpoint-survives-reboot"));
     let mut jobs = Vec::new();
@@ -80,9 +91,10 @@ pub async fn judge(
     }
     let mut ended = stream::iter(jobs)
         .map(|(scenario, planned, world)| async move {
-            let (name, title) = (scenario.name.clone(), scenario.title.clone());
+            let (name, title, clauses) =
+                (scenario.name.clone(), scenario.title.clone(), scenario.clauses.clone());
             match planned {
-                Err(outcome) => Line { name, title, engine: None, outcome },
+                Err(outcome) => Line { name, title, clauses, engine: None, outcome },
                 Ok(engine) => {
                     let setting = Setting {
                         world,
@@ -98,17 +110,27 @@ pub async fn judge(
                         Ok(()) => Outcome::Passed,
                         Err(error) => Outcome::Failed(error),
                     };
-                    Line { name, title, engine: Some(engine), outcome }
+                    Line { name, title, clauses, engine: Some(engine), outcome }
                 }
             }
         })
         .buffered(at_once);
-    let mut lines = Vec::new();
     while let Some(line) = ended.next().await {
         report(&line);
         lines.push(line);
     }
     Ok(Judged { lines, description })
+}
+
+/// What every policy owes before any scenario.
+fn undescribed(error: elasticache_host::Error) -> Line {
+    Line {
+        name: "describe".to_owned(),
+        title: "a policy describes itself".to_owned(),
+        clauses: vec!["DESC-1".to_owned()],
+        engine: None,
+        outcome: Outcome::Failed(error.into()),
+    }
 }
 
 /// Runs a scenario; in the real world also beside the simulated one, which must do the same.

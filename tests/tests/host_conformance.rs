@@ -1,11 +1,16 @@
 //! What judges policies, held against ones of which it is known what is to be said.
 //!
-//! Clauses: DESC-2.
+//! Clauses: DESC-1, DESC-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use conformance::certificate::{self, Asked, Seen};
+use conformance::corpus;
 use conformance::explore::{Subject, attempt, random, shrink};
-use conformance::world::Place;
-use elasticache_host::{Manifest, PolicySource};
+use conformance::report::model;
+use conformance::spec::Profile;
+use conformance::verdict::{Outcome, judge};
+use conformance::world::{Place, World};
+use elasticache_host::{Manifest, PolicySource, inspect_environment};
 
 mod sim_support;
 
@@ -32,4 +37,33 @@ fn a_schedule_in_which_nothing_failed_is_left_whole() {
     assert!(trial.violation.is_none(), "{:?}", trial.violation);
     let (least, _) = shrink(&subject, &schedule, trial).unwrap();
     assert_eq!(least.to_string(), schedule.to_string());
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_describe_itself_fails_by_what_it_said_instead() {
+    let mut environment = environment();
+    // No policy begins with less.
+    environment.limits.memory = 1;
+    let world = || World::sim(Place::Docker);
+    let judged = judge(corpus::all().unwrap(), world, &environment, 1, |_| {}).await.unwrap();
+    assert!(judged.description.is_none());
+    let (first, others) = judged.lines.split_first().unwrap();
+    let Outcome::Failed(error) = &first.outcome else { panic!("{:?}", first.outcome) };
+    assert!(format!("{error:#}").contains("memory"), "{error:#}");
+    assert!(others.iter().all(|line| matches!(line.outcome, Outcome::Skipped(_))));
+    let asked = Asked {
+        backend: "sim".to_owned(),
+        place: Profile::Docker,
+        profile: None,
+        faults: model::Faults::None,
+        seed: 1,
+        only: String::new(),
+        started: String::new(),
+    };
+    let policy = inspect_environment(&environment).await.unwrap();
+    let seen = Seen { scenarios: certificate::scenarios(&judged.lines), ..Seen::default() };
+    let report = certificate::report(&asked, &policy, None, seen).unwrap();
+    assert_eq!(report.verdict, model::Verdict::Fails);
+    let failed = report.clauses.iter().filter(|clause| clause.status == model::Status::Failed);
+    assert_eq!(failed.map(|clause| clause.id.as_str()).collect::<Vec<_>>(), ["DESC-1"]);
 }
