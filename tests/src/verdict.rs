@@ -96,13 +96,14 @@ pub async fn judge(
             match planned {
                 Err(outcome) => Line { name, title, clauses, engine: None, outcome },
                 Ok(engine) => {
+                    let instance = instance(&world, &name, engine);
                     let setting = Setting {
                         world,
                         environment: environment.clone(),
                         loaded: None,
                         engine,
                         keeps_endpoints,
-                        instance: format!("conformance-{}-{name}-{engine}", std::process::id()),
+                        instance,
                         data: data.to_owned(),
                         keys: u32::MAX,
                     };
@@ -120,6 +121,16 @@ pub async fn judge(
         lines.push(line);
     }
     Ok(Judged { lines, description })
+}
+
+/// Whose caches a scenario's are. Others may be at it on a real engine; a simulated one is nobody else's, and there what
+/// is said of a failure is to be the same in every run.
+fn instance(world: &World, name: &str, engine: Engine) -> String {
+    if world.is_real() {
+        format!("conformance-{}-{name}-{engine}", std::process::id())
+    } else {
+        format!("conformance-{name}-{engine}")
+    }
 }
 
 /// What every policy owes before any scenario.
@@ -180,4 +191,16 @@ pub(crate) fn engines(scenario: &Scenario, description: &Description) -> Vec<Eng
         Engines::Volatile => *engine == Engine::Memcached,
     };
     description.engines.iter().copied().filter(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Place;
+
+    #[test]
+    fn whose_caches_they_are_in_a_simulation_does_not_depend_on_the_process() {
+        let sim = World::sim(Place::Docker);
+        assert_eq!(instance(&sim, "a-reboot", Engine::Valkey), "conformance-a-reboot-valkey");
+    }
 }
