@@ -200,6 +200,8 @@ pub struct Seen {
     pub violated: BTreeSet<&'static str>,
     /// In how many schedules a call met a fault.
     pub met: u64,
+    /// What was left out from the beginning.
+    pub skipped: Vec<model::Skip>,
     /// Counts.
     pub figures: BTreeMap<String, u64>,
 }
@@ -214,7 +216,7 @@ pub fn report(
     description: Option<&Description>,
     seen: Seen,
 ) -> anyhow::Result<model::Report> {
-    let Seen { mut scenarios, matrix, mut failures, violated, met, figures } = seen;
+    let Seen { mut scenarios, matrix, mut failures, violated, met, mut skipped, figures } = seen;
     let (matrix, explored) = matrix.close();
     scenarios.extend(explored);
     failures.sort_by(|a, b| (&a.clause, &a.replay).cmp(&(&b.clause, &b.replay)));
@@ -223,10 +225,8 @@ pub fn report(
     let judged = tried.clauses()?;
     let untested = tried.untested(&judged);
     let skip = |what: &str, why: &str| model::Skip { what: what.to_owned(), why: why.to_owned() };
-    let mut skipped: Vec<model::Skip> = untested
-        .iter()
-        .map(|claim| skip(claim, "it is claimed, and nothing that was run tests it"))
-        .collect();
+    skipped
+        .extend(untested.iter().map(|claim| skip(claim, "it is claimed, and nothing that was run tests it")));
     let is_skipped = |judged: &&Judged| judged.status == model::Status::Skipped;
     skipped.extend(
         judged

@@ -22,7 +22,7 @@ use elasticache_host::Engine;
 pub use self::attempt::attempt;
 pub use self::matrix::{Event, Faults, explore, on_all_cores};
 pub(crate) use self::matrix::{one_more, without_fault};
-pub use self::random::{is_random, named, random};
+pub use self::random::{NO_ENGINE, is_random, named, persistent, random};
 pub use self::shrink::shrink;
 pub use self::subject::Subject;
 

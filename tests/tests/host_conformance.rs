@@ -32,7 +32,7 @@ fn subject() -> Subject {
 #[test]
 fn a_schedule_in_which_nothing_failed_is_left_whole() {
     let subject = subject();
-    let schedule = random(&subject, 17, &[]);
+    let schedule = random(&subject, 17, &[]).unwrap();
     let trial = attempt(&subject, &schedule).unwrap();
     assert!(trial.violation.is_none(), "{:?}", trial.violation);
     let (least, _) = shrink(&subject, &schedule, trial).unwrap();

@@ -151,3 +151,13 @@ fn a_clause_that_only_tests_name_is_reported_where_a_run_refutes_it_and_nowhere_
     let held = verdict_on(&asked(model::Faults::Random), &description, passed(&description, |_| false));
     assert!(held.clauses.iter().all(|clause| clause.id != "DESC-2"));
 }
+
+#[test]
+fn what_was_left_out_from_the_beginning_is_shown_and_keeps_the_verdict_from_conforming() {
+    let description = claims(&[], &ENGINES);
+    let scenarios = passed(&description, |_| false);
+    let left_out = model::Skip { what: "random schedules".to_owned(), why: "no engine".to_owned() };
+    let seen = Seen { scenarios, met: 1, skipped: vec![left_out.clone()], ..Seen::default() };
+    let report = report(&asked(model::Faults::Random), &policy(), Some(&description), seen).unwrap();
+    assert_eq!((report.verdict, report.skipped), (model::Verdict::Partial, vec![left_out]));
+}

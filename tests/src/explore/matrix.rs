@@ -78,7 +78,9 @@ pub fn explore(
         let seeds: Vec<u64> = (seed..seed.saturating_add(count)).collect();
         report(Event::Pieces(seeds.len()));
         return on_all_cores(&seeds, |seed| {
-            run(&random(subject, *seed, &[]))?;
+            if let Some(schedule) = random(subject, *seed, &[]) {
+                run(&schedule)?;
+            }
             report(Event::Piece);
             Ok(())
         });

@@ -56,6 +56,8 @@ pub(super) struct Name {
 
 /// What names of such scenarios begin with.
 const PREFIX: &str = "random-";
+/// Why there is no such scenario for a policy.
+pub const NO_ENGINE: &str = "no engine that keeps data";
 /// What comes before each step that is left out.
 const WITHOUT: char = '-';
 
@@ -86,18 +88,23 @@ pub fn is_random(name: &str) -> bool {
 /// The schedule that a name says, with other faults.
 ///
 /// # Errors
-/// If it is no such name.
+/// If it is no such name, or there is no schedule of a seed for the policy.
 pub fn named(subject: &Subject, name: &str, faults: Vec<Planned>) -> Result<Schedule> {
     let Name { seed, left_out } = name.parse()?;
-    Ok(Schedule { faults, ..random(subject, seed, &left_out) })
+    let schedule = random(subject, seed, &left_out);
+    let schedule = schedule.with_context(|| format!("{name}: the policy claims {NO_ENGINE}"))?;
+    Ok(Schedule { faults, ..schedule })
 }
 
-/// The schedule of a seed, without some of its steps.
-pub fn random(subject: &Subject, seed: u64, left_out: &[usize]) -> Schedule {
-    let engines: Vec<Engine> =
-        subject.description.engines.iter().copied().filter(|engine| *engine != Engine::Memcached).collect();
+/// The engines that such schedules are for, of those that a policy claims. Their steps ask for what was written.
+pub fn persistent(engines: &[Engine]) -> Vec<Engine> {
+    engines.iter().copied().filter(|engine| *engine != Engine::Memcached).collect()
+}
+
+/// The schedule of a seed, without some of its steps; none for a policy without an engine that keeps data.
+pub fn random(subject: &Subject, seed: u64, left_out: &[usize]) -> Option<Schedule> {
     let mut random = Rng::with_seed(seed);
-    let engine = random.choice(&engines).copied().unwrap_or(Engine::Redis);
+    let engine = random.choice(&persistent(&subject.description.engines)).copied()?;
     let mut author = Author {
         subject,
         random,
@@ -125,7 +132,7 @@ pub fn random(subject: &Subject, seed: u64, left_out: &[usize]) -> Schedule {
         restarts: true,
         steps: author.steps,
     };
-    Schedule { scenario: Arc::new(scenario), engine, faults, order: Some(seed) }
+    Some(Schedule { scenario: Arc::new(scenario), engine, faults, order: Some(seed) })
 }
 
 impl Author<'_> {
@@ -317,6 +324,12 @@ impl Author<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_claims_only_memcached_is_asked_for_no_other_engine() {
+        assert_eq!(persistent(&[Engine::Memcached]), []);
+        assert_eq!(persistent(&[Engine::Memcached, Engine::Valkey]), [Engine::Valkey]);
+    }
 
     #[test]
     fn a_name_is_read_as_it_is_written() {

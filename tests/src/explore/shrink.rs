@@ -50,7 +50,7 @@ fn without_step(subject: &Subject, schedule: &Schedule, trial: &Trial, at: usize
     // Which of the steps that the seed has it is.
     let of_seed = (0..).filter(|step| !left_out.contains(step)).nth(at)?;
     left_out.push(of_seed);
-    let shorter = random(subject, seed, &left_out);
+    let shorter = random(subject, seed, &left_out)?;
     let from = trial.begun.get(at).copied().unwrap_or(usize::MAX);
     let to = trial.begun.get(at + 1).copied().unwrap_or(usize::MAX);
     let mut faults = Vec::new();

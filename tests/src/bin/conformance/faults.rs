@@ -10,8 +10,11 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail};
 use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
-use conformance::explore::{Event, Faults, Schedule, Subject, Violation, attempt, is_random, named, shrink};
+use conformance::explore::{
+    Event, Faults, NO_ENGINE, Schedule, Subject, Violation, attempt, is_random, named, persistent, shrink,
+};
 use conformance::faults::Line;
+use conformance::report::model::Skip;
 use conformance::spec::Profile;
 use conformance::trace;
 use elasticache_host::{Engine, inspect_environment};
@@ -45,9 +48,16 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     let deterministic = runtime.block_on(inspect_environment(&environment))?.deterministic;
     let tally = Tally::new(deterministic)?;
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
-    let (seen, failed) = tally.close(&subject, args)?;
+    let (mut seen, failed) = tally.close(&subject, args)?;
+    seen.skipped.extend(without_schedules(&subject, faults));
     let ended = Ended { description: Some(&subject.description), seen, failed };
     runtime.block_on(crate::reporting::close(args, &environment, ended))
+}
+
+/// That no seed gave a schedule, where that is so.
+fn without_schedules(subject: &Subject, faults: Faults) -> Option<Skip> {
+    let none = matches!(faults, Faults::Random { .. }) && persistent(&subject.description.engines).is_empty();
+    none.then(|| Skip { what: "random schedules".to_owned(), why: format!("the policy claims {NO_ENGINE}") })
 }
 
 /// What is known of the schedules so far.
@@ -160,7 +170,7 @@ impl Tally {
         let violated = failed.values().map(|(_, seen)| seen.as_ref().map_or(ANOTHER_WAY.0, clause));
         let violated = violated.collect();
         let (matrix, met) = (self.matrix, traces.met as u64);
-        let seen = Seen { scenarios: Vec::new(), matrix, failures, violated, met, figures };
+        let seen = Seen { matrix, failures, violated, met, figures, ..Seen::default() };
         Ok((seen, !failed.is_empty()))
     }
 }
