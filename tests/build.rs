@@ -1,4 +1,7 @@
-//! Lists the hostile policies, so that the tests can be held to have one for each.
+//! Lists the hostile policies, so that the tests can be held to have one for each, and hashes the suite's sources.
+
+#[path = "src/sources.rs"]
+mod sources;
 
 use std::path::Path;
 use std::{env, fs, io};
@@ -8,6 +11,10 @@ const GUESTS: &str = "hostile/examples";
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed={GUESTS}");
+    for folder in sources::FOLDERS {
+        println!("cargo::rerun-if-changed={folder}");
+    }
+    println!("cargo::rustc-env=SUITE_SOURCES={}", sources::hash(Path::new("."), &sources::FOLDERS)?);
     let mut names = Vec::new();
     for entry in fs::read_dir(GUESTS)? {
         let path = entry?.path();

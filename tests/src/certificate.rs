@@ -30,6 +30,9 @@ const WIT: [&str; 9] = [
     include_str!("../../wit/world.wit"),
 ];
 
+/// The hash of what judges: the suite, its corpus and the host.
+const SOURCES: &str = env!("SUITE_SOURCES");
+
 /// What was asked for.
 pub struct Asked {
     /// `sim`, `docker` or `kube`.
@@ -258,7 +261,7 @@ pub fn report(
             promises: promises(description).iter().map(|promise| (*promise).to_owned()).collect(),
         },
         wit_sha256: hash(WIT),
-        suite_sha256: hash([crate::corpus::text().as_str(), spec::TEXT, env!("CARGO_PKG_VERSION")]),
+        suite_sha256: hash([SOURCES, spec::TEXT, env!("CARGO_PKG_VERSION")]),
         backend: asked.backend.clone(),
         profile: asked.profile.map(|profile| profile.to_string()),
         faults: asked.faults,

@@ -266,11 +266,6 @@ pub struct Scenario {
     pub steps: Vec<Step>,
 }
 
-/// All files, for a hash of them.
-pub(crate) fn text() -> String {
-    FILES.iter().flat_map(|(name, text)| [*name, "\n", *text, "\n"]).collect()
-}
-
 /// All scenarios, by name.
 ///
 /// # Errors

@@ -21,6 +21,8 @@ pub mod mutants;
 pub mod report;
 pub mod runner;
 pub mod sim;
+#[cfg(test)]
+mod sources;
 pub mod spec;
 pub mod trace;
 pub mod verdict;

@@ -16,7 +16,7 @@ pub struct Report {
     pub policy: Policy,
     /// SHA-256, in hex, of the contract's files.
     pub wit_sha256: String,
-    /// SHA-256, in hex, of what judged: the corpus, the specification and the version of their runner.
+    /// SHA-256, in hex, of what judged: the sources of the suite, its corpus and the host, and the specification.
     pub suite_sha256: String,
     /// Where the scenarios ran: `sim`, `docker` or `kube`.
     pub backend: String,
