@@ -37,14 +37,16 @@ const SOURCES: &str = env!("SUITE_SOURCES");
 pub struct Asked {
     /// `sim`, `docker` or `kube`.
     pub backend: String,
-    /// What a policy would call that: `docker` or `kube`.
-    pub place: Profile,
+    /// Which world that is, or is a simulation of.
+    pub place: Place,
     /// The only profile that is judged, if it is one.
     pub profile: Option<Profile>,
     /// Which faults.
     pub faults: model::Faults,
     /// The seed of what is chance.
     pub seed: u64,
+    /// How many schedules of seeds, if they are of seeds.
+    pub schedules: Option<u64>,
     /// The part of their names by which scenarios were chosen, if they were.
     pub only: String,
     /// When it began, as RFC 3339 writes it.
@@ -263,9 +265,11 @@ pub fn report(
         wit_sha256: hash(WIT),
         suite_sha256: hash([SOURCES, spec::TEXT, env!("CARGO_PKG_VERSION")]),
         backend: asked.backend.clone(),
+        world: asked.place.as_str().to_owned(),
         profile: asked.profile.map(|profile| profile.to_string()),
         faults: asked.faults,
         seed: asked.seed,
+        schedules: asked.schedules,
         started: asked.started.clone(),
         verdict,
         clauses: judged.into_iter().map(Judged::reported).collect(),
@@ -356,7 +360,11 @@ impl Tried<'_> {
     /// Whether the policy owes it here.
     fn owes(&self, clause: &Clause) -> bool {
         let Asked { place, profile, .. } = self.asked;
-        let here = !matches!(clause.profile, Profile::Docker | Profile::Kube) || clause.profile == *place;
+        let here = match clause.profile {
+            Profile::Docker => *place == Place::Docker,
+            Profile::Kube => matches!(place, Place::Kube { .. }),
+            Profile::Core | Profile::Durable | Profile::Ephemeral | Profile::Aws => true,
+        };
         let chosen = profile.is_none_or(|profile| profile.owes(clause));
         here && chosen && clause.promises().iter().all(|promise| promises(self.description).contains(promise))
     }

@@ -49,6 +49,15 @@ pub struct Occupied {
 }
 
 impl Place {
+    /// The word for it, as it is read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Place::Docker => "docker",
+            Place::Kube { claims: false } => "kube",
+            Place::Kube { claims: true } => "kube-claims",
+        }
+    }
+
     /// What a policy would call it.
     pub fn backend(self) -> &'static str {
         match self {

@@ -7,7 +7,6 @@ use conformance::certificate::{self, Asked, Seen};
 use conformance::corpus;
 use conformance::explore::{Subject, attempt, random, shrink};
 use conformance::report::model;
-use conformance::spec::Profile;
 use conformance::verdict::{Outcome, judge};
 use conformance::world::{Place, World};
 use elasticache_host::{Manifest, PolicySource, inspect_environment};
@@ -53,10 +52,11 @@ async fn a_policy_that_does_not_describe_itself_fails_by_what_it_said_instead() 
     assert!(others.iter().all(|line| matches!(line.outcome, Outcome::Skipped(_))));
     let asked = Asked {
         backend: "sim".to_owned(),
-        place: Profile::Docker,
+        place: Place::Docker,
         profile: None,
         faults: model::Faults::None,
         seed: 1,
+        schedules: None,
         only: String::new(),
         started: String::new(),
     };

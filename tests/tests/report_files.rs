@@ -160,6 +160,14 @@ fn junit_has_the_clauses_scenarios_faults_and_mutants_with_their_counts() {
     // The rows of the matrix, and a random schedule that is in none of them.
     assert_eq!(suites.suite("faults").count("failure"), (3, 2));
     assert_eq!(suites.suite("mutants").count("failure"), (3, 1));
+    let properties = suites.suite("faults").all("properties").next().unwrap();
+    let properties: Vec<_> = properties
+        .all("property")
+        .map(|property| ["name", "value"].map(|key| property.attributes[key].as_str()))
+        .collect();
+    for asked in [["world", "kube-claims"], ["faults", "random"], ["schedules", "4711"]] {
+        assert!(properties.contains(&asked), "{properties:?}");
+    }
     assert_eq!(suites.attributes["tests"], "16");
     assert_eq!(suites.attributes["failures"], "5");
     let faults = suites.suite("faults").case("a-stop-keeps-every-write");

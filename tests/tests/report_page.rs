@@ -57,7 +57,9 @@ fn the_page_opens_without_a_complaint_and_asks_for_nothing_else() {
         assert_eq!(foreign, 1, "the page itself: {:?}", page.requests());
         assert_eq!(page.eval("document.querySelector('#verdict').textContent"), verdict);
         let text = page.eval("document.body.innerText");
-        for bound in [&report.policy.sha256, &report.wit_sha256, &report.suite_sha256, &report.started] {
+        let asked = report.schedules.map_or_else(|| "seed".to_owned(), |count| count.to_string());
+        let Report { wit_sha256, suite_sha256, started, world, .. } = &report;
+        for bound in [&report.policy.sha256, wit_sha256, suite_sha256, started, world, &asked] {
             assert!(text.as_str().unwrap().contains(bound.as_str()), "{bound}");
         }
     }

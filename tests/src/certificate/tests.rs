@@ -33,10 +33,11 @@ fn claims(promises: &[&'static str], engines: &[Engine]) -> Description {
 fn asked(faults: model::Faults) -> Asked {
     Asked {
         backend: "sim".to_owned(),
-        place: Profile::Docker,
+        place: Place::Docker,
         profile: None,
         faults,
         seed: 1,
+        schedules: None,
         only: String::new(),
         started: String::new(),
     }
@@ -160,4 +161,15 @@ fn what_was_left_out_from_the_beginning_is_shown_and_keeps_the_verdict_from_conf
     let seen = Seen { scenarios, met: 1, skipped: vec![left_out.clone()], ..Seen::default() };
     let report = report(&asked(model::Faults::Random), &policy(), Some(&description), seen).unwrap();
     assert_eq!((report.verdict, report.skipped), (model::Verdict::Partial, vec![left_out]));
+}
+
+#[test]
+fn a_report_says_which_world_it_was_and_how_many_schedules_there_were_to_be() {
+    let description = claims(&[], &ENGINES);
+    let claims = Place::Kube { claims: true };
+    let asked = Asked { place: claims, schedules: Some(7), ..asked(model::Faults::Random) };
+    let report = verdict_on(&asked, &description, Vec::new());
+    assert_eq!((report.world.as_str(), report.schedules), ("kube-claims", Some(7)));
+    // As whoever reads it finds the same world again.
+    assert_eq!(Place::try_from(report.world).unwrap(), claims);
 }

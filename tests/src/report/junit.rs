@@ -1,7 +1,7 @@
 //! `junit.xml`: the same for whatever reads test results.
 //!
 //! Three suites: `clauses`, `scenarios`, and `faults`, where a case is a scenario with one engine under all of its
-//! faults; and a fourth, `mutants`, if there were any. No case has a duration: a report has one time only.
+//! faults; and a fourth, `mutants`, if there were any. The properties of each say what was asked for. No case has a duration: a report has one time only.
 
 use std::collections::BTreeMap;
 
@@ -42,20 +42,42 @@ pub(super) fn text(report: &Report) -> Result<String> {
     let element =
         counted.iter().fold(element, |element, (key, count)| element.with_attribute((*key, &**count)));
     element.write_inner_content(|writer| {
-        suites.iter().try_for_each(|(name, cases)| suite(writer, name, &report.started, cases))
+        suites.iter().try_for_each(|(name, cases)| suite(writer, name, report, cases))
     })?;
     let text = String::from_utf8(writer.into_inner()).context("the XML is no text")?;
     Ok(text + "\n")
 }
 
-fn suite(writer: &mut Writer<Vec<u8>>, name: &str, started: &str, cases: &[Case]) -> std::io::Result<()> {
+fn suite(writer: &mut Writer<Vec<u8>>, name: &str, report: &Report, cases: &[Case]) -> std::io::Result<()> {
     let element = writer.create_element("testsuite").with_attribute(("name", name));
-    let element = element.with_attribute(("timestamp", printable(started).as_str()));
+    let element = element.with_attribute(("timestamp", printable(&report.started).as_str()));
     let counted = counts(cases.iter());
     let element =
         counted.iter().fold(element, |element, (key, count)| element.with_attribute((*key, &**count)));
-    element.write_inner_content(|writer| cases.iter().try_for_each(|case| write(writer, case)))?;
+    element.write_inner_content(|writer| {
+        writer.create_element("properties").write_inner_content(|writer| {
+            properties(report).iter().try_for_each(|(name, value)| {
+                let property = writer.create_element("property").with_attribute(("name", *name));
+                property.with_attribute(("value", printable(value).as_str())).write_empty()?;
+                Ok(())
+            })
+        })?;
+        cases.iter().try_for_each(|case| write(writer, case))
+    })?;
     Ok(())
+}
+
+/// What was asked for.
+fn properties(report: &Report) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
+        ("backend", report.backend.clone()),
+        ("world", report.world.clone()),
+        ("faults", report.faults.as_str().to_owned()),
+        ("seed", report.seed.to_string()),
+    ];
+    properties.extend(report.profile.clone().map(|profile| ("profile", profile)));
+    properties.extend(report.schedules.map(|schedules| ("schedules", schedules.to_string())));
+    properties
 }
 
 fn counts<'a>(cases: impl Iterator<Item = &'a Case<'a>> + Clone) -> [(&'static str, String); 4] {

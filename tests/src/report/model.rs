@@ -20,12 +20,16 @@ pub struct Report {
     pub suite_sha256: String,
     /// Where the scenarios ran: `sim`, `docker` or `kube`.
     pub backend: String,
+    /// Which world that is, or is a simulation of: `docker`, `kube`, or `kube-claims` where data lies on claims.
+    pub world: String,
     /// The profile that alone was judged; all that the policy claims without one.
     pub profile: Option<String>,
     /// What went wrong on purpose.
     pub faults: Faults,
     /// The seed of whatever was chance.
     pub seed: u64,
+    /// How many schedules were to follow from seeds, that one's and those after it; none where none were.
+    pub schedules: Option<u64>,
     /// When the run began, in UTC as RFC 3339 writes it, such as `2026-05-04T03:02:01Z`. No other part of a report
     /// depends on the time.
     pub started: String,
@@ -254,6 +258,18 @@ impl Status {
             Status::Skipped => "skipped",
             Status::NotClaimed => "not-claimed",
             Status::NotAsked => "not-asked",
+        }
+    }
+}
+
+impl Faults {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Faults::None => "none",
+            Faults::Single => "single",
+            Faults::Pairs => "pairs",
+            Faults::Random => "random",
         }
     }
 }

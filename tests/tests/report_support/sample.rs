@@ -36,9 +36,11 @@ pub fn conforming() -> Report {
         wit_sha256: "a0".repeat(32),
         suite_sha256: "0b".repeat(32),
         backend: "sim".to_owned(),
+        world: "kube-claims".to_owned(),
         profile: None,
         faults: Faults::Single,
         seed: u64::MAX,
+        schedules: None,
         started: "2026-05-04T03:02:01Z".to_owned(),
         verdict: Verdict::Conforms,
         clauses: clauses.map(|(id, profile, text, status)| clause(id, profile, text, status)).to_vec(),
@@ -63,6 +65,7 @@ pub fn conforming() -> Report {
 pub fn failing() -> Report {
     let mut report = conforming();
     report.verdict = Verdict::Fails;
+    (report.faults, report.schedules) = (Faults::Random, Some(4_711));
     for clause in report.clauses.iter_mut().filter(|clause| clause.id == "STOP-1") {
         clause.status = Status::Failed;
     }

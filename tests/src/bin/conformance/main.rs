@@ -97,11 +97,13 @@ enum FaultsArg {
 }
 
 impl Args {
-    /// What is simulated.
+    /// Which world it is, or is simulated.
     fn place(&self) -> Place {
-        match self.profile {
-            Some(Profile::Kube) => Place::Kube { claims: self.storage_class.is_some() },
-            _ => Place::Docker,
+        match (self.backend, self.profile) {
+            (Backend::Kube, _) | (Backend::Sim, Some(Profile::Kube)) => {
+                Place::Kube { claims: self.storage_class.is_some() }
+            }
+            (Backend::Sim | Backend::Docker, _) => Place::Docker,
         }
     }
 }

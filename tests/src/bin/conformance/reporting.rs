@@ -56,11 +56,10 @@ pub(crate) async fn close(args: &Args, environment: &Manifest, ended: Ended<'_>)
 }
 
 fn asked(args: &Args) -> Asked {
-    let (backend, place) = match (args.backend, args.profile) {
-        (Backend::Sim, Some(Profile::Kube)) => ("sim", Profile::Kube),
-        (Backend::Sim, _) => ("sim", Profile::Docker),
-        (Backend::Docker, _) => ("docker", Profile::Docker),
-        (Backend::Kube, _) => ("kube", Profile::Kube),
+    let backend = match args.backend {
+        Backend::Sim => "sim",
+        Backend::Docker => "docker",
+        Backend::Kube => "kube",
     };
     let faults = match args.faults {
         FaultsArg::None => model::Faults::None,
@@ -73,7 +72,8 @@ fn asked(args: &Args) -> Asked {
     // These two say where it is run, and what is owed there is all that is owed.
     let profile = args.profile.filter(|profile| !matches!(profile, Profile::Docker | Profile::Kube));
     let (only, seed) = (args.only.clone(), args.seed);
-    Asked { backend, place, profile, faults, seed, only, started }
+    let schedules = (args.faults == FaultsArg::Random).then_some(args.schedules);
+    Asked { backend, place: args.place(), profile, faults, seed, schedules, only, started }
 }
 
 /// Where the report is to be, made before anything is run: what cannot be written is to be known early.
