@@ -1,6 +1,8 @@
 //! The corpus with faults, in a simulated world.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -149,20 +151,21 @@ impl Tally {
         }
         let traces = self.traces.into_inner();
         let minutes = self.begun.elapsed().as_secs_f64() / 60.0;
+        let schedules = traces.count - traces.in_vain;
+        let rate = schedules as f64 / minutes;
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let calls = self.calls.into_inner();
         let twice =
             if self.deterministic { format!(", one in {AGAIN} of them twice") } else { String::new() };
         println!(
-            "{} schedules with {} calls in {:.1} s ({:.0} a minute){twice}; {} violations",
-            traces.count - traces.in_vain,
-            calls,
+            "{schedules} schedules with {calls} calls in {:.1} s ({rate:.0} a minute, {:.0} by each of {cores} cores){twice}; {} violations",
             minutes * 60.0,
-            traces.count as f64 / minutes,
+            rate / cores as f64,
             failed.len()
         );
         println!("trace hash: {:032x}", traces.sum);
         let figures = BTreeMap::from([
-            ("schedules".to_owned(), (traces.count - traces.in_vain) as u64),
+            ("schedules".to_owned(), schedules as u64),
             ("host calls".to_owned(), calls as u64),
             ("violations".to_owned(), failed.len() as u64),
         ]);
@@ -175,8 +178,8 @@ impl Tally {
     }
 }
 
-/// What runs a schedule once more.
-fn replay_command(args: &Args, schedule: &Schedule) -> String {
+/// What runs a schedule once more, as a shell takes it.
+pub(crate) fn replay_command(args: &Args, schedule: &Schedule) -> String {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let options = [
         ("policy", path(&args.policy)),
@@ -187,9 +190,16 @@ fn replay_command(args: &Args, schedule: &Schedule) -> String {
         ),
         ("storage-class", args.storage_class.clone()),
     ];
-    let options: String =
-        options.iter().filter_map(|(name, value)| Some(format!(" --{name} {}", value.as_ref()?))).collect();
+    let option = |(name, value): &(&str, Option<String>)| {
+        value.as_ref().map(|value| format!(" --{name} {}", quoted(value)))
+    };
+    let options: String = options.iter().filter_map(option).collect();
     format!("cargo xtask conformance{options} --backend sim --replay {schedule}")
+}
+
+/// One word for a shell. What has a NUL in it never was one.
+fn quoted(word: &str) -> Cow<'_, str> {
+    shlex::try_quote(word).unwrap_or(Cow::Borrowed(word))
 }
 
 fn replay(subject: &Subject, scenarios: &[Arc<Scenario>], wanted: &str) -> Result<ExitCode> {
@@ -224,4 +234,26 @@ fn replay(subject: &Subject, scenarios: &[Arc<Scenario>], wanted: &str) -> Resul
 fn shown(at: usize, line: &Line) -> String {
     let fault = line.fault.map(|fault| format!("  <-- {fault}")).unwrap_or_default();
     format!("{at:>4}  host {}  {} {} = {}{fault}", line.host, line.call, line.object, line.result)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_replay_command_is_read_by_a_shell_as_it_was_given() {
+        let given = ["conformance", "--policy", "my policies/it's $one.wasm", "--env", "plain.toml"];
+        let args = Args::try_parse_from(given).unwrap();
+        let scenario = Arc::new(corpus::all().unwrap().swap_remove(0));
+        let name = scenario.name.clone();
+        let schedule = Schedule { scenario, engine: Engine::Redis, faults: Vec::new(), order: None };
+        let command = shlex::split(&replay_command(&args, &schedule)).unwrap();
+        let replayed = format!("{name}/redis/");
+        let options = [&given[1..], &["--backend", "sim", "--replay", &replayed]].concat();
+        assert_eq!(command, [&["cargo", "xtask", "conformance"], &options[..]].concat());
+    }
 }
