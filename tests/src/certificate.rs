@@ -1,10 +1,14 @@
 //! From what was run to what is reported: scenarios, faults and clauses of one policy.
 
+mod plain;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use elasticache_host::{Description, Engine, PolicyInfo};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
+
+pub use self::plain::plain_failure;
 
 use crate::corpus::Scenario;
 use crate::explore::{Invariant, Schedule, Trial};

@@ -1,15 +1,17 @@
 //! What judges policies, held against ones of which it is known what is to be said.
 //!
-//! Clauses: DESC-1, DESC-2.
+//! Clauses: CERT-2, DESC-1, DESC-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use conformance::certificate::{self, Asked, Seen};
-use conformance::corpus;
+use std::sync::Arc;
+
+use conformance::certificate::{self, Asked, Seen, plain_failure};
+use conformance::corpus::{self, Action, Step};
 use conformance::explore::{Subject, attempt, random, shrink};
 use conformance::report::model;
 use conformance::verdict::{Outcome, judge};
 use conformance::world::{Place, World};
-use elasticache_host::{Manifest, PolicySource, inspect_environment};
+use elasticache_host::{Engine, Manifest, PolicySource, inspect_environment};
 
 mod sim_support;
 
@@ -66,4 +68,31 @@ async fn a_policy_that_does_not_describe_itself_fails_by_what_it_said_instead() 
     assert_eq!(report.verdict, model::Verdict::Fails);
     let failed = report.clauses.iter().filter(|clause| clause.status == model::Status::Failed);
     assert_eq!(failed.map(|clause| clause.id.as_str()).collect::<Vec<_>>(), ["DESC-1"]);
+}
+
+#[test]
+fn a_scenario_that_fails_without_a_fault_is_shown_with_its_calls_and_the_clauses_of_its_step() {
+    let mut scenario = corpus::all().unwrap().swap_remove(0);
+    scenario.clauses = vec!["STOP-1".to_owned(), "UP-1".to_owned()];
+    let step = Step { clauses: vec!["UP-1".to_owned()], ..Step::up("a") };
+    scenario.steps = vec![
+        step.clone(),
+        Step { r#do: Action::Stop, ..step.clone() },
+        // It has just been stopped.
+        Step { adopted: Some(true), ..step },
+    ];
+    let shown = |scenario: &corpus::Scenario| {
+        let error = anyhow::anyhow!("as it failed before");
+        let replay = |schedule: &conformance::explore::Schedule| schedule.to_string();
+        plain_failure(&subject(), &Arc::new(scenario.clone()), Engine::Redis, &error, replay).unwrap()
+    };
+    let failure = shown(&scenario);
+    assert_eq!((failure.clause.as_str(), failure.schedule.len()), ("UP-1", 0));
+    assert!(failure.message.starts_with("step 3 "), "{}", failure.message);
+    assert_eq!(failure.replay, format!("{}/redis/", scenario.name));
+    assert!(failure.calls.iter().any(|line| line.call.contains("stop")), "{:?}", failure.calls);
+    // One that does not fail again failed all the same.
+    scenario.steps.pop();
+    let failure = shown(&scenario);
+    assert_eq!((failure.clause.as_str(), failure.message.as_str()), ("STOP-1, UP-1", "as it failed before"));
 }

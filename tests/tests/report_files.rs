@@ -8,7 +8,7 @@ mod report_support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use conformance::report::{self, FILES, Report};
+use conformance::report::{self, FILES, Report, model};
 use quick_xml::Reader;
 use quick_xml::escape::unescape;
 use quick_xml::events::{BytesStart, Event};
@@ -193,4 +193,20 @@ fn what_xml_has_no_way_to_write_is_replaced() {
     let failure = suites.suite("scenarios").case("own-nine").all("failure").next().unwrap();
     assert_eq!(failure.attributes["message"], "\u{fffd}[31mred\u{fffd}[0m\u{fffd}");
     assert!(failure.text.ends_with("\u{fffd}\nsecond line"), "{failure:?}");
+}
+
+#[test]
+fn junit_of_a_run_without_faults_has_the_replay_with_the_scenario_that_failed() {
+    let mut report = sample::failing();
+    report.faults = model::Faults::None;
+    report.matrix.clear();
+    report.failures.truncate(1);
+    let failed = report.scenarios.iter().find(|scenario| scenario.name == "own-nine").unwrap();
+    report.failures[0].scenario.clone_from(&failed.name);
+    report.failures[0].engine = failed.engine.clone().unwrap();
+    report.failures[0].schedule.clear();
+    let suites = parsed(&written(&report)["junit.xml"]);
+    assert_eq!(suites.suite("faults").count("failure"), (0, 0));
+    let failure = suites.suite("scenarios").case("own-nine").all("failure").next().unwrap();
+    assert!(failure.text.ends_with(&report.failures[0].replay), "{failure:?}");
 }

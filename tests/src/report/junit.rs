@@ -10,7 +10,7 @@ use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
 use super::Report;
-use super::model::{Failure, Status};
+use super::model::{Failure, Faults, Scenario, Status};
 
 /// A case, and how it ended.
 struct Case<'a> {
@@ -135,7 +135,9 @@ fn scenarios(report: &Report) -> Vec<Case<'_>> {
         let end = match scenario.outcome {
             Status::Passed => End::Passed,
             Status::Failed => {
-                End::Failed(first_line(&message), format!("{}\n{message}", scenario.clauses.join(", ")))
+                let mut all = vec![scenario.clauses.join(", "), message.clone()];
+                all.extend(plainly_failed(report, scenario).map(|failure| failure.replay.clone()));
+                End::Failed(first_line(&message), all.join("\n"))
             }
             Status::Skipped | Status::NotAsked => End::Skipped(message),
             Status::NotClaimed => End::Skipped(format!("not claimed: {message}")),
@@ -145,13 +147,23 @@ fn scenarios(report: &Report) -> Vec<Case<'_>> {
     cases.collect()
 }
 
-/// Readers of the format take one failure for a case, so all of a scenario's stand in one.
+/// Its failure, where nothing went wrong on purpose.
+fn plainly_failed<'a>(report: &'a Report, scenario: &'a Scenario) -> impl Iterator<Item = &'a Failure> {
+    report.failures.iter().filter(|failure| {
+        failure.schedule.is_empty()
+            && failure.scenario == scenario.name
+            && scenario.engine.as_ref() == Some(&failure.engine)
+    })
+}
+
+/// Where there were faults. Readers of the format take one failure for a case, so all of a scenario's stand in one.
 fn faults(report: &Report) -> Vec<Case<'_>> {
     let mut tried: BTreeMap<(&str, &str), Vec<&Failure>> = BTreeMap::new();
     for row in &report.matrix {
         tried.entry((&row.engine, &row.scenario)).or_default();
     }
-    for failure in &report.failures {
+    // Without any, what failed is among the scenarios.
+    for failure in report.failures.iter().filter(|_| report.faults != Faults::None) {
         tried.entry((&failure.engine, &failure.scenario)).or_default().push(failure);
     }
     let cases = tried.into_iter().map(|((class, name), failures)| {

@@ -178,7 +178,8 @@ pub struct Cell {
 /// A run in which something did not hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// The id of the clause that was violated.
+    /// The id of the clause that was violated; of a scenario that failed without a fault, the ids of those of which one
+    /// at least was, with commas.
     pub clause: String,
     /// The scenario's name.
     pub scenario: String,

@@ -5,13 +5,15 @@ mod reporting;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser, ValueEnum};
-use conformance::certificate::{self, Seen};
+use conformance::certificate::{self, Seen, plain_failure};
 use conformance::corpus::{self, Scenario};
-use conformance::explore::Faults;
+use conformance::explore::{Faults, Schedule, Subject};
+use conformance::report::model;
 use conformance::spec::Profile;
 use conformance::verdict::{Judged, Line, Outcome, judge};
 use conformance::world::{Place, World};
@@ -118,7 +120,7 @@ fn main() -> Result<ExitCode> {
     let async_runtime = tokio::runtime::Runtime::new()?;
     match exploration(&args) {
         Some(faults) => faults::explore(&async_runtime, &args, faults),
-        None => async_runtime.block_on(scenarios(args)),
+        None => scenarios(&async_runtime, &args),
     }
 }
 
@@ -142,9 +144,56 @@ fn environment(args: &Args) -> Result<Manifest> {
     Ok(environment)
 }
 
-async fn scenarios(args: Args) -> Result<ExitCode> {
+fn scenarios(runtime: &tokio::runtime::Runtime, args: &Args) -> Result<ExitCode> {
     let scenarios: Vec<Scenario> =
         corpus::all()?.into_iter().filter(|scenario| scenario.name.contains(&args.only)).collect();
+    let environment = environment(args)?;
+    let Judged { lines, description } = runtime.block_on(judged(args, &environment, scenarios.clone()))?;
+    let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
+    let (passed, failed) =
+        (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));
+    let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
+    let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
+    let failures = match args.backend {
+        Backend::Sim => failures(runtime, args, &environment, &scenarios, &lines)?,
+        Backend::Docker | Backend::Kube => Vec::new(),
+    };
+    for failure in &failures {
+        println!("replay: {}", failure.replay);
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
+    let seen = Seen { scenarios: certificate::scenarios(&lines), failures, ..Seen::default() };
+    let ended = Ended { description: description.as_ref(), seen, failed: false };
+    runtime.block_on(reporting::close(args, &environment, ended))
+}
+
+/// Each scenario that failed, once more in a simulation that writes down every call.
+fn failures(
+    runtime: &tokio::runtime::Runtime,
+    args: &Args,
+    environment: &Manifest,
+    scenarios: &[Scenario],
+    lines: &[Line],
+) -> Result<Vec<model::Failure>> {
+    let mut failed = Vec::new();
+    for line in lines {
+        let scenario = scenarios.iter().find(|scenario| scenario.name == line.name);
+        if let (Outcome::Failed(error), Some(engine), Some(scenario)) = (&line.outcome, line.engine, scenario)
+        {
+            failed.push((Arc::new(scenario.clone()), engine, error));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let cache = tempfile::tempdir()?;
+    let subject = runtime.block_on(Subject::load(environment, args.place(), cache.path()))?;
+    let replay = |schedule: &Schedule| faults::replay_command(args, schedule);
+    let shown = failed.iter().take(certificate::FAILURES);
+    shown.map(|(scenario, engine, error)| plain_failure(&subject, scenario, *engine, error, replay)).collect()
+}
+
+async fn judged(args: &Args, environment: &Manifest, scenarios: Vec<Scenario>) -> Result<Judged> {
     let shared = match args.backend {
         Backend::Sim => None,
         Backend::Docker => Some(World::docker().await.context("no Docker to run the scenarios on")?),
@@ -156,18 +205,7 @@ async fn scenarios(args: Args) -> Result<ExitCode> {
         }
     };
     let world = || shared.clone().unwrap_or_else(|| World::sim(args.place()));
-    let environment = environment(&args)?;
-    let Judged { lines, description } =
-        judge(scenarios, world, &environment, args.at_once.max(1), show).await?;
-    let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
-    let (passed, failed) =
-        (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));
-    let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
-    let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
-    println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
-    let seen = Seen { scenarios: certificate::scenarios(&lines), ..Seen::default() };
-    let ended = Ended { description: description.as_ref(), seen, failed: false };
-    reporting::close(&args, &environment, ended).await
+    judge(scenarios, world, environment, args.at_once.max(1), show).await
 }
 
 fn show(line: &Line) {
