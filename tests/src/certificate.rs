@@ -15,6 +15,7 @@ use crate::explore::{Invariant, Schedule, Trial};
 use crate::faults::{Fault, Line};
 use crate::report::model;
 use crate::spec::{self, Clause, Profile};
+use crate::trace;
 use crate::verdict::{self, Outcome};
 use crate::world::Place;
 
@@ -155,11 +156,17 @@ pub fn failure(
         seed: schedule.order,
         message: message.to_owned(),
         replay,
-        calls: trial.calls.iter().map(|call| line(call, place)).collect(),
+        calls: lines(&trial.calls, place),
     }
 }
 
-fn line(line: &Line, place: Place) -> model::Line {
+/// The calls of a run. What was named by chance is numbered: another run of the same has the same report.
+fn lines(calls: &[Line], place: Place) -> Vec<model::Line> {
+    let mut known = Vec::new();
+    calls.iter().map(|call| line(call, trace::numbered(&call.object, &mut known), place)).collect()
+}
+
+fn line(line: &Line, object: String, place: Place) -> model::Line {
     let target = match (line.call.as_str(), place) {
         ("check" | "command", _) => model::Target::Cache,
         (_, Place::Kube { .. }) => model::Target::Cluster,
@@ -169,7 +176,7 @@ fn line(line: &Line, place: Place) -> model::Line {
         host: line.host,
         target,
         call: line.call.clone(),
-        object: line.object.clone(),
+        object,
         result: line.result.clone(),
         fault: line.fault,
     }

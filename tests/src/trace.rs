@@ -49,11 +49,26 @@ fn shown(line: &Line) -> String {
 
 /// Random names, of volumes by which a clock is read for instance, are all the same.
 fn without_identities(object: &str) -> String {
+    identified(object, |_| "#".to_owned())
+}
+
+/// Random names as numbers, in the order in which they come up; `known` are those that did.
+pub(crate) fn numbered(object: &str, known: &mut Vec<String>) -> String {
+    identified(object, |identity| {
+        let at = known.iter().position(|of| of == identity).unwrap_or_else(|| {
+            known.push(identity.to_owned());
+            known.len() - 1
+        });
+        format!("#{}", at + 1)
+    })
+}
+
+fn identified(object: &str, mut name: impl FnMut(&str) -> String) -> String {
     let mut shown = String::new();
     for part in object.split_inclusive(|c: char| !c.is_ascii_hexdigit()) {
         let digits = part.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
         match digits.len() >= IDENTITY {
-            true => shown.extend(["#", &part[digits.len()..]]),
+            true => shown.extend([&name(digits), &part[digits.len()..]]),
             false => shown.push_str(part),
         }
     }
@@ -128,6 +143,14 @@ mod tests {
         compare(&scenario(), &one, &two).unwrap();
         let named = |id: &str| [line("create_volume", &format!("lease-{id}"), Nature::Change)];
         compare(&scenario(), &named(id), &named(&id.replace('0', "f"))).unwrap();
+    }
+
+    #[test]
+    fn identities_are_numbered_as_they_come_up_and_told_apart() {
+        let mut known = Vec::new();
+        let shown = ["a", "b", "a"].map(|id| numbered(&format!("lease-{} x", id.repeat(32)), &mut known));
+        assert_eq!(shown, ["lease-#1 x", "lease-#2 x", "lease-#1 x"]);
+        assert_eq!(numbered("elasticache-a", &mut known), "elasticache-a");
     }
 
     #[test]
