@@ -27,8 +27,8 @@ const LANES: usize = 3;
 /// Points of each kind of operation: 50 of both reboots, and more of the restores.
 const KILLS: usize = 25;
 /// The same where the pod is deleted, where there is no claim to restore to, or where somebody else reboots.
-const DELETIONS: usize = 8;
-const RIVALS: usize = 8;
+const DELETIONS: usize = 6;
+const RIVALS: usize = 6;
 /// The same where there have to be two pods at that point.
 const SUCCESSORS: usize = 6;
 
