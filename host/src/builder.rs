@@ -6,14 +6,12 @@ mod cluster;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 #[cfg(feature = "kube")]
 use self::cluster::{GivenCluster, MakePull, find_cluster, kube_parts};
+use crate::backend::Backend;
 use crate::engine::ContainerEngine;
 use crate::engine::cluster::Cluster;
 #[cfg(feature = "kube")]
@@ -33,8 +31,6 @@ use crate::scheduling::Scheduling;
 
 /// Names the manifest of the environment.
 const ENVIRONMENT: &str = "FAKECLOUD_ELASTICACHE_ENV";
-/// Name the backend, the first one that is set.
-const BACKEND: [&str; 2] = ["FAKECLOUD_ELASTICACHE_BACKEND", "FAKECLOUD_CONTAINER_BACKEND"];
 /// Names the address at which ports are published.
 const PUBLISH_ADDRESS: &str = "FAKECLOUD_ELASTICACHE_PUBLISH_ADDRESS";
 /// The instance, unless told otherwise.
@@ -44,64 +40,6 @@ const INSTANCE: &str = "cachehost";
 const POD_INSTANCE: &str = "fakecloud";
 /// Longest name of an instance, in bytes.
 const INSTANCE_BYTES: usize = 255;
-
-/// What runs the containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(try_from = "String")]
-#[non_exhaustive]
-pub enum Backend {
-    /// Docker or Podman, whichever is found first.
-    #[default]
-    Docker,
-    /// Podman and nothing else.
-    Podman,
-    /// Pods of a Kubernetes cluster.
-    Kube,
-}
-
-impl Backend {
-    /// What `FAKECLOUD_ELASTICACHE_BACKEND`, or else `FAKECLOUD_CONTAINER_BACKEND`, names, else Docker: what a
-    /// [`RuntimeBuilder`] takes that is told nothing.
-    ///
-    /// # Errors
-    /// If a word is none of a backend's.
-    pub fn of_variables() -> Result<Self, InvalidInput> {
-        backend_of_variables(|name| std::env::var(name).ok())
-    }
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Backend::Docker => "docker",
-            Backend::Podman => "podman",
-            Backend::Kube => "kube",
-        }
-    }
-}
-
-impl TryFrom<String> for Backend {
-    type Error = InvalidInput;
-
-    fn try_from(text: String) -> Result<Self, InvalidInput> {
-        text.parse()
-    }
-}
-
-impl FromStr for Backend {
-    type Err = InvalidInput;
-
-    fn from_str(text: &str) -> Result<Self, InvalidInput> {
-        match text {
-            "docker" => Ok(Backend::Docker),
-            "podman" => Ok(Backend::Podman),
-            "kube" | "k8s" | "kubernetes" => Ok(Backend::Kube),
-            other => {
-                let reason = format!("{other:?} is not supplied here; use `docker`, `podman` or `kube`");
-                Err(InvalidInput::new("backend", reason))
-            }
-        }
-    }
-}
 
 /// Where caches are, with the way to ask what runs there.
 enum Parts {
@@ -362,17 +300,16 @@ impl RuntimeBuilder {
             }
             (None, None) => Manifest::standard(),
         };
-        let variables = |name: &str| std::env::var(name).ok();
         let backend = match self.backend {
             Some(backend) => backend,
             None if is_named => manifest.backend,
-            None => backend_of_variables(variables)?,
+            None => Backend::of_variables()?,
         };
         manifest.backend = *self.backend.insert(backend);
         #[cfg(feature = "kube")]
         if backend == Backend::Kube {
             let options = self.kube.take().unwrap_or(manifest.kube);
-            manifest.kube = options.filled(variables)?;
+            manifest.kube = options.filled(|name| std::env::var(name).ok())?;
             if let Some(given) = &self.cluster {
                 manifest.kube.namespace = Some(given.cluster.namespace().to_owned());
                 manifest.kube.storage_class = given.storage.as_ref().map(|(class, _)| class.clone());
@@ -572,18 +509,6 @@ fn not_supplied(backend: Backend) -> Error {
     Error::Unavailable { message }
 }
 
-/// The backend that the process's variables name. One that is not supplied is an error: nothing else is silently
-/// taken in its place.
-fn backend_of_variables(get: impl Fn(&str) -> Option<String>) -> Result<Backend, InvalidInput> {
-    let named = BACKEND.iter().find_map(|name| Some((*name, get(name).filter(|value| !value.is_empty())?)));
-    match named {
-        None => Ok(Backend::default()),
-        Some((name, value)) => value
-            .parse::<Backend>()
-            .map_err(|error| InvalidInput::new(name, format!("names no backend: {}", error.reason))),
-    }
-}
-
 /// The address that a setting names, if it names one.
 fn publish_address(setting: Option<&str>) -> Result<Option<IpAddr>, InvalidInput> {
     match setting {
@@ -619,19 +544,5 @@ mod tests {
         // On Docker the folder is beside the engine, and another one is another embedder's.
         assert_ne!(name("a", false), name("b", false));
         assert_eq!(name("a", false), name("a", false));
-    }
-
-    #[test]
-    fn a_backend_that_is_not_supplied_is_named() {
-        assert_eq!("docker".parse::<Backend>().unwrap(), Backend::Docker);
-        assert_eq!("k8s".parse::<Backend>().unwrap(), Backend::Kube);
-        assert!("nomad".parse::<Backend>().unwrap_err().to_string().contains("nomad"));
-        let variables = |named: &'static [(&str, &str)]| {
-            backend_of_variables(|name| Some(named.iter().find(|(n, _)| *n == name)?.1.to_owned()))
-        };
-        assert_eq!(variables(&[]).unwrap(), Backend::Docker);
-        assert_eq!(variables(&[(BACKEND[0], ""), (BACKEND[1], "podman")]).unwrap(), Backend::Podman);
-        let silent = variables(&[(BACKEND[1], "nomad")]).unwrap_err().to_string();
-        assert!(silent.contains(BACKEND[1]) && silent.contains("nomad"), "{silent}");
     }
 }

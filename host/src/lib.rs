@@ -20,6 +20,7 @@
 //! Cargo features: `docker` (default) supplies Docker and Podman, `kube` Kubernetes, `memory` an in-memory engine
 //! for tests and the bench, `cli` the `cachehost` command.
 
+mod backend;
 mod builder;
 mod capabilities;
 mod compat;
@@ -42,7 +43,8 @@ mod scheduling;
 mod snapshot;
 mod types;
 
-pub use builder::{Backend, RuntimeBuilder};
+pub use backend::Backend;
+pub use builder::RuntimeBuilder;
 #[cfg(any(feature = "docker", feature = "kube"))]
 pub use compat::ElastiCacheRuntime;
 pub use compat::{BackendInitError, CacheEngineKind, PendingRdb, RunningCacheContainer, RuntimeError};

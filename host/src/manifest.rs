@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::builder::Backend;
+use crate::backend::Backend;
 #[cfg(feature = "kube")]
 use crate::engine::kube::KubeOptions;
 use crate::grants::Grants;
