@@ -5,7 +5,8 @@
 //! pod, the new one is made first, under the cache's other name, and the engines hand over: the new one follows the
 //! old one as its replica, and `FAILOVER` has the old one hold back writes, wait until the new one has them all, and
 //! change places with it. So at each moment there is one pod that has everything, and which one it is can be asked:
-//! the old one, until it says that it is a replica itself.
+//! the old one, until it says that it is a replica itself and the new one that it is not. A restore in the place of data
+//! in a pod is made beside it likewise, and the old pod goes once the new one has started.
 
 mod hand_over;
 mod twice;
@@ -123,21 +124,15 @@ fn report(info: PodInfo, finding: Option<&Finding>, adopted: bool) -> Result<Cac
 
 fn report_all(pods: &[Pod]) -> Vec<Cache> {
     let infos: Vec<PodInfo> = pods.iter().map(Pod::info).collect();
-    let uids: Vec<&str> = infos.iter().map(|info| info.uid.as_str()).collect();
-    let taken_over = |pod: &Pod, info: &PodInfo| {
-        let follower = infos.iter().find(|other| follows(other) == Some(&info.uid));
-        follower.is_some_and(|follower| seen(follower) == PodSeen::Running) && was_taken_over(pod)
-    };
-    let gone: Vec<&str> = std::iter::zip(pods, &infos)
-        .filter(|(pod, info)| taken_over(pod, info))
-        .map(|(_, info)| info.uid.as_str())
-        .collect();
+    let mut hidden = Vec::new();
+    for (at, info) in infos.iter().enumerate() {
+        if let Some(first) = infos.iter().position(|other| follows(info) == Some(&other.uid)) {
+            hidden.push(if took_over(&pods[first], &pods[at]) { first } else { at });
+        }
+    }
     let mut shown = Vec::new();
-    for (pod, info) in pods.iter().zip(&infos) {
-        // Of two the one that is taken over from is the cache, until it was.
-        let waits =
-            follows(info).map(String::as_str).is_some_and(|uid| uids.contains(&uid) && !gone.contains(&uid));
-        if waits || gone.contains(&info.uid.as_str()) {
+    for (at, (pod, info)) in std::iter::zip(pods, &infos).enumerate() {
+        if hidden.contains(&at) {
             continue;
         }
         match cache::kind(&info.clone().into()) {
@@ -164,19 +159,22 @@ pub fn look(operation: &Operation, key: &CacheKey) -> Result<Option<Cache>, Erro
     Ok(report_all(&pods).pop())
 }
 
-/// Whether it runs, and says that another one is in charge: nothing is to be written to it any more.
-fn was_taken_over(first: &Pod) -> bool {
-    seen(&first.info()) == PodSeen::Running && is_replica(first)
+fn runs(pod: &Pod) -> bool {
+    seen(&pod.info()) == PodSeen::Running
+}
+
+/// Whether of two pods the second is the cache by now: until the first says that another one is in charge, it is the first.
+fn took_over(first: &Pod, second: &Pod) -> bool {
+    runs(first) && runs(second) && is_replica(first)
 }
 
 /// The pod of a cache whose engine runs.
 pub fn running(operation: &Operation, key: &CacheKey) -> Result<Pod, Error> {
-    let runs = |pod: &Pod| seen(&pod.info()) == PodSeen::Running;
     let Found { first, second } = find(operation, key)?;
     match (first, second) {
         (None, _) => Err(no_such_cache(key)),
         // A hand-over that broke off near its end left it there.
-        (Some(first), Some(second)) if runs(&second) && was_taken_over(&first) => Ok(second),
+        (Some(first), Some(second)) if took_over(&first, &second) => Ok(second),
         (Some(first), _) if runs(&first) => Ok(first),
         (_, Some(second)) if runs(&second) => Ok(second),
         _ => Err(not_running(key)),

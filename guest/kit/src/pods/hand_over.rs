@@ -1,7 +1,9 @@
 //! The hand-over of a cache whose data lies in its pod, from the old pod to the new one.
 
 use super::twice::delete;
-use super::{DELETED, Found, Plan, about, create_pod, has_ended, is_on_claim, ready, seen, unless_deleted};
+use super::{
+    DELETED, Found, Plan, about, create_pod, has_ended, is_on_claim, ready, runs, seen, unless_deleted,
+};
 use crate::bindings::fakecloud::elasticache::kube::Pod;
 use crate::bindings::fakecloud::elasticache::logging::{Level, log};
 use crate::bindings::fakecloud::elasticache::probes::{self, Check, Reply, Target};
@@ -17,17 +19,16 @@ const FAILOVER_WITHIN: u32 = 60_000;
 /// Milliseconds for a small question.
 const ANSWER_WITHIN: u32 = 10_000;
 
-/// The pod that has everything, the other one deleted: which one it is, the old one is asked.
+/// The pod that has everything, the other one deleted: which one it is, both are asked.
 pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
     let Found { first: Some(first), second } = found else { return Ok(None) };
     let Some(second) = second else {
         // The other one may have gone in the middle of a hand-over.
-        if seen(&first.info()) == PodSeen::Running && may_follow(&first) {
+        if runs(&first) && may_follow(&first) {
             take_charge(&first)?;
         }
         return Ok(Some(first));
     };
-    let runs = seen(&first.info()) == PodSeen::Running;
     let handed_over = match seen(&first.info()) {
         PodSeen::Running => {
             if role(&first)? == Role::Primary {
@@ -40,15 +41,11 @@ pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
         // It may come to run; the other one has nothing that it has not.
         PodSeen::Pending | PodSeen::Staging => false,
         // What it had is gone with it, unless the other one has it.
+        PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost if !runs(&second) => false,
         PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => {
-            if seen(&second.info()) == PodSeen::Running {
-                log(
-                    Level::Warn,
-                    "the pod that was taken over from has ended; what the other one has is all there is",
-                );
-                take_charge(&second)?;
-            }
-            seen(&second.info()) == PodSeen::Running
+            log(Level::Warn, "the old pod has ended; what the one has that was to take over is all there is");
+            take_charge(&second)?;
+            true
         }
     };
     if handed_over {
@@ -57,7 +54,7 @@ pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
     }
     log(Level::Info, "a hand-over broke off before its end; the pod that was to take over is deleted");
     delete(&second, SHORT_GRACE)?;
-    if runs && may_follow(&first) {
+    if runs(&first) && may_follow(&first) {
         // It may have been taken over from, by a pod that is no more; or whoever began it lives, elsewhere, and has gone on.
         take_charge(&first)?;
     }
@@ -67,7 +64,7 @@ pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
 /// Whether the pod that was to take over has done so, or does it now. One that runs and does not answer may have: an error,
 /// for as long as that is not known nothing is to be deleted.
 fn takes_over(second: &Pod) -> Result<bool, Error> {
-    if seen(&second.info()) != PodSeen::Running {
+    if !runs(second) {
         return Ok(false);
     }
     let in_charge = || {
