@@ -19,7 +19,7 @@ use elasticache_host::{CacheSpec, CacheState, Engine, Error, Grants};
 
 use support::proxy::{Fate, Proxy};
 use support::redis::{Redis, Reply, Writer};
-use support::{World, docker, eventually, files_in, from_file, redis_of};
+use support::{World, docker, eventually, files_in, from_file, redis_of, unsaved};
 
 /// Keys of which each takes the engine so long to load or to save as it is told to.
 const SLOW: usize = 10_000;
@@ -504,50 +504,14 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn turning_the_append_only_file_off_loses_nothing() {
     let world = World::new("aofoff");
-    let runtime = world.runtime().await;
-    let key = world.key("a");
-    let mut cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    let end = async |round: usize| match round {
-        0 => drop(runtime.reboot(&key).await.unwrap()),
-        1 => drop(runtime.stop(&key).await.unwrap()),
-        _ => runtime.stop_all().await.unwrap(),
-    };
-    for round in 0..3 {
-        let mut redis = Redis::of(&cache);
-        redis.command(&["CONFIG", "SET", "appendonly", "no"]);
-        redis.fill(5000);
-        redis.set("last", &round.to_string());
-        end(round).await;
-        cache = runtime.ensure(redis_of(&key)).await.unwrap();
-        let mut redis = Redis::of(&cache);
-        redis.check(5000);
-        assert_eq!(redis.get("last"), Some(round.to_string()));
-    }
+    unsaved::nothing_is_lost_with_the_append_only_file_off(&world.runtime().await, &world.key("a")).await;
 }
 
 /// Trap 26: if the last save fails, the engine's kill timer would lose the data.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_whose_data_cannot_be_made_safe_is_not_stopped() {
     let world = World::new("unsafe");
-    let runtime = world.runtime().await;
-    let key = world.key("u");
-    let cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    let mut redis = Redis::of(&cache);
-    redis.command(&["CONFIG", "SET", "appendonly", "no"]);
-    redis.fill(1000);
-    // No folder can be made where a file is: the append-only file cannot be turned on again.
-    docker::shell(&cache.handle, "rm -r /data/appendonlydir && touch /data/appendonlydir");
-    let before = docker::life(&cache.handle);
-    for outcome in
-        [runtime.stop(&key).await.map(drop), runtime.reboot(&key).await.map(drop), runtime.stop_all().await]
-    {
-        let error = outcome.unwrap_err();
-        assert!(matches!(error, Error::Engine { .. }), "{error:?}");
-    }
-    assert_eq!(docker::life(&cache.handle), before, "it runs on");
-    redis.check(1000);
-    docker::shell(&cache.handle, "rm /data/appendonlydir");
-    assert!(runtime.stop(&key).await.unwrap());
-    let cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    Redis::of(&cache).check(1000);
+    let shell = async |handle: &str, script: &str| drop(docker::shell(handle, script));
+    let life = async |handle: &str| docker::life(handle);
+    unsaved::what_cannot_be_made_safe_runs_on(&world.runtime().await, &world.key("u"), shell, life).await;
 }

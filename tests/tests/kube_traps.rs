@@ -11,13 +11,13 @@ mod support;
 use std::path::Path;
 use std::process::Stdio;
 
+use elasticache_host::Engine;
 use elasticache_host::engine::cluster::Cluster as _;
 use elasticache_host::engine::kube::Kube;
-use elasticache_host::{Engine, Error, Runtime};
 
 use kube_namespaces::{Login, World, key, redis_of};
 use support::redis::Redis;
-use support::{from_file, peak_memory};
+use support::{from_file, peak_memory, unsaved};
 
 /// Keys of which each takes the engine so long to save as it is told to.
 const SLOW: usize = 10_000;
@@ -96,61 +96,23 @@ async fn a_stop_or_reboot_during_a_background_save_loses_nothing() {
     }
 }
 
-/// Runs a line of shell beside the engine.
-async fn shell(world: &World, pod: &str, script: &str) {
-    let kube = Kube::connect(world.options(&Login::admin(), true)).await.unwrap();
-    let pod = kube.find_pod(pod).await.unwrap().unwrap();
-    let done = kube.exec(&pod.id, &["sh", "-c", script].map(str::to_owned), 4096).await.unwrap();
-    assert_eq!(done.exit_code, 0, "{done:?}");
-}
-
 /// Trap 26: with no save points and no append-only file, SIGTERM saves nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn turning_the_append_only_file_off_loses_nothing() {
     let world = World::new("aofoff").await;
-    let runtime = world.runtime(true).await;
-    let key = key("a");
-    let mut cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    let end = async |runtime: &Runtime, round: usize| match round {
-        0 => drop(runtime.reboot(&key).await.unwrap()),
-        1 => drop(runtime.stop(&key).await.unwrap()),
-        _ => runtime.stop_all().await.unwrap(),
-    };
-    for round in 0..3 {
-        let mut redis = Redis::of(&cache);
-        redis.command(&["CONFIG", "SET", "appendonly", "no"]);
-        redis.fill(5000);
-        redis.set("last", &round.to_string());
-        end(&runtime, round).await;
-        cache = runtime.ensure(redis_of(&key)).await.unwrap();
-        let mut redis = Redis::of(&cache);
-        redis.check(5000);
-        assert_eq!(redis.get("last"), Some(round.to_string()));
-    }
+    unsaved::nothing_is_lost_with_the_append_only_file_off(&world.runtime(true).await, &key("a")).await;
 }
 
 /// Trap 26: if the last save fails, the kubelet's kill timer would lose the data.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_whose_data_cannot_be_made_safe_is_not_stopped() {
     let world = World::new("unsafe").await;
-    let runtime = world.runtime(true).await;
-    let key = key("u");
-    let cache = runtime.ensure(redis_of(&key)).await.unwrap();
-    let mut redis = Redis::of(&cache);
-    redis.command(&["CONFIG", "SET", "appendonly", "no"]);
-    redis.fill(1000);
-    // No folder can be made where a file is: the append-only file cannot be turned on again.
-    shell(&world, &cache.handle, "rm -r /data/appendonlydir && touch /data/appendonlydir").await;
-    let before = world.life(&cache.handle).await;
-    for outcome in
-        [runtime.stop(&key).await.map(drop), runtime.reboot(&key).await.map(drop), runtime.stop_all().await]
-    {
-        let error = outcome.unwrap_err();
-        assert!(matches!(error, Error::Engine { .. }), "{error:?}");
-    }
-    assert_eq!(world.life(&cache.handle).await, before, "it runs on");
-    redis.check(1000);
-    shell(&world, &cache.handle, "rm /data/appendonlydir").await;
-    assert!(runtime.stop(&key).await.unwrap());
-    Redis::of(&runtime.ensure(redis_of(&key)).await.unwrap()).check(1000);
+    let kube = Kube::connect(world.options(&Login::admin(), true)).await.unwrap();
+    let shell = async |handle: &str, script: &str| {
+        let pod = kube.find_pod(handle).await.unwrap().unwrap();
+        let done = kube.exec(&pod.id, &["sh", "-c", script].map(str::to_owned), 4096).await.unwrap();
+        assert_eq!(done.exit_code, 0, "{done:?}");
+    };
+    let life = async |handle: &str| world.life(handle).await;
+    unsaved::what_cannot_be_made_safe_runs_on(&world.runtime(true).await, &key("u"), shell, life).await;
 }

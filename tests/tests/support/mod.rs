@@ -14,6 +14,7 @@ pub mod docker;
 pub mod documents;
 pub mod proxy;
 pub mod redis;
+pub mod unsaved;
 
 /// Nothing here takes longer, unless it hangs: an operation itself ends within twice the time that it has if nothing is
 /// said, and tells then what it waited for.
