@@ -20,7 +20,9 @@ pub(crate) fn conformance(context: &Context, arguments: &[OsString]) -> Result<E
         setup::engines(context)?;
     }
     build::policy(context, &tools)?;
-    build::python_policy(context, &setup::python_tools(context)?)?;
+    if names_python(arguments) {
+        build::python_policy(context, &setup::python_tools(context)?)?;
+    }
     if explores(arguments) {
         let program = build::for_exploring(context)?;
         return hand_on(context, Profile::Release, &program, arguments);
@@ -87,6 +89,11 @@ fn explores(arguments: &[OsString]) -> bool {
     arguments.iter().any(|word| begins(word, "--faults") || begins(word, "--replay"))
 }
 
+/// Whether a policy is named that takes more to be built than Rust's.
+fn names_python(arguments: &[OsString]) -> bool {
+    arguments.iter().any(|word| word.to_string_lossy().contains("python"))
+}
+
 /// Whether a cluster of the caller's is named.
 fn names_cluster(arguments: &[OsString]) -> bool {
     arguments.iter().any(|word| word.to_string_lossy().starts_with("--kubeconfig"))
@@ -110,5 +117,7 @@ mod tests {
         assert!(!wants(&words("--backend=memory"), "docker"));
         assert!(names_cluster(&words("--backend kube --kubeconfig=/k --context a")));
         assert!(!names_cluster(&words("--backend kube")));
+        assert!(names_python(&words("--env=policies/python.toml")));
+        assert!(!names_python(&words("--env policies/durable.toml")));
     }
 }
