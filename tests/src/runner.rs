@@ -71,6 +71,8 @@ pub(crate) enum Seen {
     State(&'static str),
     /// An endpoint at which nothing answers.
     Silence,
+    /// Success, in place of an error, by its code.
+    InsteadOf(&'static str),
 }
 
 impl Seen {
@@ -426,7 +428,12 @@ fn expected<T>(step: &Step, returned: Result<T, Error>) -> Result<Option<T>> {
     let may = |code: &str| step.errors.iter().any(|may| may == code);
     let (error, text) = match (returned, &step.error) {
         (Ok(value), None) => return Ok(Some(value)),
-        (Ok(_), Some(code)) => bail!("it succeeded instead of failing with {code}"),
+        (Ok(_), Some(code)) => {
+            let text = format!("it succeeded instead of failing with {code}");
+            // Of no other error does it depend on what is there.
+            let seen = if code == "conflict" { Seen::InsteadOf("conflict") } else { bail!(text) };
+            return Err(WrongEnd { seen, text }.into());
+        }
         (Err(error), Some(code)) if error.code() == code => return Ok(None),
         (Err(error), None) if may(error.code()) => return Ok(None),
         (Err(error), Some(code)) => {

@@ -64,7 +64,8 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
         data: data.path().to_owned(),
         keys: KEYS,
     })?;
-    let course = Course { run: &run, tap: &tap, schedule, world };
+    let keeps = subject.promises("data-survives-kill");
+    let course = Course { run: &run, tap: &tap, schedule, world, keeps };
     let mut progress = Progress::default();
     let before = now(course.world.everything())??;
     let violation = loop {
@@ -113,6 +114,8 @@ struct Course<'a> {
     tap: &'a Tap,
     schedule: &'a Schedule,
     world: World,
+    /// Whether the policy promises that data outlives its engine.
+    keeps: bool,
 }
 
 impl Course<'_> {
@@ -122,6 +125,10 @@ impl Course<'_> {
             let mut again = progress.crashed;
             if progress.begun.len() == progress.next {
                 progress.begun.push(self.tap.count());
+            }
+            if self.is_nobody_s_promise(step) {
+                progress.next += 1;
+                continue;
             }
             loop {
                 if self.bring_up_fallen(step, progress.next).await? == End::Crashed {
@@ -181,6 +188,12 @@ impl Course<'_> {
         self.finish(before).await
     }
 
+    /// Whether it looks for data after a restart of the engine, by a policy that promises none then.
+    fn is_nobody_s_promise(&self, step: &Step) -> bool {
+        let looks = matches!(step.r#do, Action::ExpectData | Action::ExpectDataOf);
+        looks && !self.keeps && self.tap.met().iter().any(|met| met.fault == Fault::EngineRestart)
+    }
+
     /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
     async fn bring_up_fallen(&self, before: &Step, at: usize) -> Result<End, Violation> {
         while let Some(cache) = self.world.fallen() {
@@ -196,11 +209,24 @@ impl Course<'_> {
                 () = self.tap.crashed() => return Ok(End::Crashed),
             };
             match outcome {
-                Ok(()) => self.world.risen(&cache),
+                Ok(()) => {
+                    self.world.risen(&cache);
+                    self.fail_saves_again(&cache, before, at).await?;
+                }
                 Err(error) => self.judge(&error, before, at, &self.tap.met().split_off(met))?,
             }
         }
         Ok(End::Finished)
+    }
+
+    /// What other hands had done to the engine of a cache has ended with it.
+    async fn fail_saves_again(&self, cache: &str, before: &Step, at: usize) -> Result<(), Violation> {
+        let done = self.schedule.scenario.steps.iter().take(at);
+        for step in done.filter(|step| step.r#do == Action::FailSaves && step.cache == cache) {
+            let outcome = self.run.step(step, false).await;
+            outcome.or_else(|error| self.judge(&error, before, at, &[]))?;
+        }
+        Ok(())
     }
 
     /// What was ended on purpose is not to be brought up.

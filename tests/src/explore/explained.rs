@@ -20,7 +20,8 @@ pub(super) fn explains(fault: Fault, seen: Seen, on_kube: bool) -> bool {
         Seen::State("starting") => true,
         Seen::State("stopped") => matches!(fault, F::Stale | F::EngineRestart),
         Seen::State(_) => fault == F::Stale,
-        Seen::Silence => ended,
+        // What was in the way has ended.
+        Seen::Silence | Seen::InsteadOf(_) => ended,
     }
 }
 
@@ -41,7 +42,8 @@ mod tests {
             for code in ["conflict", "not-found", "denied", "invalid", "policy-fault"] {
                 assert_eq!(may(fault, Seen::Error(code)), [false; 2], "{fault} {code}");
             }
-            for seen in [Seen::Found, Seen::State("none"), Seen::State("stopped"), Seen::Silence] {
+            let wrong = [Seen::State("none"), Seen::State("stopped"), Seen::InsteadOf("conflict")];
+            for seen in wrong.into_iter().chain([Seen::Found, Seen::Silence]) {
                 assert_eq!(may(fault, seen), [false; 2], "{fault} {seen:?}");
             }
         }
@@ -58,7 +60,8 @@ mod tests {
 
     #[test]
     fn a_restart_of_the_engine_ends_pods_and_brings_containers_back() {
-        for seen in [Seen::Found, Seen::Error("conflict"), Seen::Error("not-found"), Seen::Silence] {
+        let ended = [Seen::Error("conflict"), Seen::Error("not-found"), Seen::InsteadOf("conflict")];
+        for seen in ended.into_iter().chain([Seen::Found, Seen::Silence]) {
             assert_eq!(may(Fault::EngineRestart, seen), [false, true], "{seen:?}");
         }
     }

@@ -70,7 +70,7 @@ pub fn explore(
     on_all_cores(&plain, |schedule| {
         let trial = run(schedule)?;
         if matches!(faults, Faults::Single | Faults::Pairs) && trial.violation.is_none() {
-            singles.lock().extend(one_more(subject, schedule, &trial));
+            singles.lock().extend(one_more(schedule, &trial));
         }
         Ok(())
     })?;
@@ -98,7 +98,7 @@ pub fn explore(
     on_all_cores(&singles, |schedule| {
         let trial = run(schedule)?;
         if faults == Faults::Pairs && trial.violation.is_none() {
-            for pair in one_more(subject, schedule, &trial) {
+            for pair in one_more(schedule, &trial) {
                 run(&pair)?;
             }
         }
@@ -113,7 +113,7 @@ pub(crate) fn without_fault(scenario: &Arc<Scenario>, engine: Engine) -> Schedul
 }
 
 /// The schedules with one fault more than this one, after those that it has.
-pub(crate) fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) -> Vec<Schedule> {
+pub(crate) fn one_more(schedule: &Schedule, trial: &Trial) -> Vec<Schedule> {
     if trial.met.len() < schedule.faults.len() {
         // What it says of the last fault did not come about, so it is another schedule.
         return Vec::new();
@@ -122,9 +122,7 @@ pub(crate) fn one_more(subject: &Subject, schedule: &Schedule, trial: &Trial) ->
     let mut more = Vec::new();
     for (call, line) in trial.calls.iter().enumerate().skip(first) {
         for fault in Fault::ALL.into_iter().filter(|fault| line.may_meet(*fault)) {
-            // No policy promises to keep through a restart of the engine what it does not keep through a kill.
-            let restarts = schedule.scenario.restarts && subject.promises("data-survives-kill");
-            if fault == Fault::EngineRestart && !restarts {
+            if fault == Fault::EngineRestart && !schedule.scenario.restarts {
                 continue;
             }
             let mut faults = schedule.faults.clone();

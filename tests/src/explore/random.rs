@@ -304,16 +304,13 @@ impl Author<'_> {
 
     fn faults(&mut self) -> Vec<Planned> {
         let calls = self.steps.len() * CALLS_A_STEP;
-        let restarts = self.promises("data-survives-kill");
-        let faults: Vec<Fault> =
-            Fault::ALL.into_iter().filter(|fault| restarts || *fault != Fault::EngineRestart).collect();
         let mut planned: Vec<Planned> = Vec::new();
         for _ in 0..self.random.usize(..=FAULTS) {
             let call = self.random.usize(..calls);
-            if let Some(fault) = self.random.choice(&faults)
+            if let Some(fault) = self.random.choice(Fault::ALL)
                 && planned.iter().all(|planned| planned.call != call)
             {
-                planned.push(Planned { call, fault: *fault });
+                planned.push(Planned { call, fault });
             }
         }
         planned.sort_unstable();

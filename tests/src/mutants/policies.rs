@@ -14,7 +14,7 @@ use crate::verdict::plan;
 /// what shows that to be broken as well shows nothing.
 ///
 /// # Errors
-/// If a schedule cannot be run, or fails though nothing is broken.
+/// If a schedule cannot be run, or fails though nothing is broken; if something else shows it than its entry says.
 pub fn judge(
     subject: &Subject,
     sound: &Subject,
@@ -24,10 +24,12 @@ pub fn judge(
     let named = |name: &Option<String>| -> Vec<Arc<Scenario>> {
         scenarios.iter().filter(|scenario| name.as_ref() == Some(&scenario.name)).cloned().collect()
     };
+    let hints = mutant.scenario.is_some() || mutant.faults.is_some();
     // Where it is said what will show it there is no need to look elsewhere first.
-    for (plain, faults) in
-        [(named(&mutant.scenario), named(&mutant.faults)), (scenarios.to_vec(), scenarios.to_vec())]
-    {
+    for (plain, faults, as_said) in [
+        (named(&mutant.scenario), named(&mutant.faults), true),
+        (scenarios.to_vec(), scenarios.to_vec(), !hints),
+    ] {
         let mut noticed = plainly(subject, &plain)?;
         if noticed.is_none() {
             noticed = with_a_fault(subject, &faults)?;
@@ -37,6 +39,12 @@ pub fn judge(
         let owes = engines(sound, &schedule.scenario).contains(&schedule.engine);
         if owes && let Some(violation) = attempt(sound, &schedule)?.violation {
             bail!("{schedule} fails though nothing is broken: {violation}");
+        }
+        if !as_said {
+            bail!(
+                "{}: {schedule} notices it, and what its entry names does not: change the entry",
+                mutant.id
+            );
         }
         return Ok(Some(kill));
     }
@@ -60,7 +68,7 @@ pub fn with_a_fault(subject: &Subject, scenarios: &[Arc<Scenario>]) -> Result<Op
         let Some(&engine) = engines(subject, scenario).first() else { continue };
         let schedule = without_fault(scenario, engine);
         let plain = attempt(subject, &schedule)?;
-        for schedule in one_more(subject, &schedule, &plain) {
+        for schedule in one_more(&schedule, &plain) {
             if let Some(violation) = attempt(subject, &schedule)?.violation {
                 return Ok(Some(noticed(schedule, &violation)));
             }
