@@ -23,7 +23,7 @@ pub fn shrink(subject: &Subject, schedule: &Schedule, trial: Trial) -> Result<(S
         let mut fewer = least.clone();
         fewer.faults.remove(at);
         let trial = attempt(subject, &fewer)?;
-        if trial.violation.is_some() {
+        if alike(seen.violation.as_ref(), trial.violation.as_ref()) {
             (least, seen) = (fewer, trial);
         } else {
             at += 1;
