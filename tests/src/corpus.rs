@@ -17,6 +17,7 @@ files![
     "a-killed-engine-keeps-every-write",
     "a-look-alike-is-left-alone",
     "a-memcached-keeps-nothing",
+    "a-name-that-is-taken-is-a-conflict",
     "a-reap-leaves-the-living",
     "a-reboot-empties",
     "a-reboot-empties-what-was-written",
@@ -47,6 +48,7 @@ files![
     "removal-by-others-keeps-the-data",
     "stop-all-ends-every-cache",
     "stop-all-leaves-nothing-running",
+    "the-same-id-in-two-scopes-is-two-caches",
     "what-does-not-exist-is-said",
     "what-ended-is-seen",
     "what-is-in-memory-only-is-kept-too",
@@ -81,7 +83,7 @@ pub enum Action {
     RemoveData,
     /// Snapshot it to `file`.
     Snapshot,
-    /// Run the command `args` in it. `success` is what that returns.
+    /// Run the command `args` in it. `success` is what that returns, `prints` its output.
     Exec,
     /// Look at it: `state` is what is seen, `none` if there is none.
     Find,
@@ -113,7 +115,9 @@ pub enum Action {
     FailSaves,
     /// Put a container with all its labels under another name.
     LookAlike,
-    /// See that every look-alike is there as it was.
+    /// Remove its container as the container engine's own tools do, and put somebody else's under its name.
+    Usurp,
+    /// See that every look-alike, and whatever took a name, is there as it was.
     ExpectLookAlikes,
     /// Flip one byte in the middle of `file`.
     Damage,
@@ -143,7 +147,7 @@ pub enum EndpointIs {
 pub struct Step {
     /// What is done.
     pub r#do: Action,
-    /// To which cache.
+    /// To which cache: its id, or `SCOPE::ID` of one in another scope than the others.
     #[serde(default = "default_cache")]
     pub cache: String,
     /// A file, or another cache.
@@ -173,6 +177,8 @@ pub struct Step {
     pub was_there: Option<bool>,
     /// What a command must come to.
     pub success: Option<bool>,
+    /// What a command must print.
+    pub prints: Option<String>,
     /// What must be seen: `available`, `starting`, `stopped`, `not-available`, `none`.
     pub state: Option<String>,
     /// What the endpoint must be; `same` only for a policy that promises that a reboot keeps it.
@@ -221,6 +227,7 @@ impl Step {
             adopted: None,
             was_there: None,
             success: None,
+            prints: None,
             state: None,
             endpoint: None,
             caches: None,

@@ -20,6 +20,8 @@ const COUNT_KEPT: &str = "\
         if redis.call('GET', 'key-' .. n) == ARGV[2] .. n then kept = kept + 1 end \
     end \
     return kept";
+/// Between a scope and an id.
+pub(crate) const IN_SCOPE: &str = "::";
 /// Keys that are read at once, over a connection each.
 const READS: usize = 16;
 
@@ -141,7 +143,11 @@ impl Run {
 
     /// Ids differ between runs, so that runs at once on one engine never meet.
     pub(crate) fn key(&self, cache: &str) -> Result<CacheKey> {
-        Ok(CacheKey::new(format!("s-{}", self.setting.instance), cache)?)
+        let scope = format!("s-{}", self.setting.instance);
+        Ok(match cache.split_once(IN_SCOPE) {
+            Some((other, id)) => CacheKey::new(format!("{scope}-{other}"), id)?,
+            None => CacheKey::new(scope, cache)?,
+        })
     }
 
     /// What was put there to be left alone.
@@ -191,7 +197,11 @@ impl Run {
                 Action::Exec => {
                     let (runtime, key) = (self.runtime(step.host).await?, self.key(&step.cache)?);
                     match expected(step, runtime.exec(&key, &step.args).await)? {
-                        Some(done) => same("success", step.success, done.success),
+                        Some(done) => {
+                            same("success", step.success, done.success)?;
+                            let printed = String::from_utf8_lossy(&done.stdout);
+                            same("what it printed", step.prints.as_deref(), &*printed)
+                        }
                         None => Ok(()),
                     }
                 }
@@ -232,6 +242,7 @@ impl Run {
                 | Action::OccupyPort
                 | Action::FailSaves
                 | Action::LookAlike
+                | Action::Usurp
                 | Action::ExpectLookAlikes => self.other_hands(step).await,
             }
         })
@@ -397,8 +408,12 @@ impl Run {
             Action::RemoveByOthers => self.setting.world.remove(&cache.handle).await,
             Action::Kill => self.setting.world.kill(&cache.handle).await,
             Action::FailSaves => self.setting.world.fail_saves(&cache.handle).await,
-            Action::LookAlike => {
-                let name = self.setting.world.look_alike(&cache.handle).await?;
+            Action::LookAlike | Action::Usurp => {
+                let world = &self.setting.world;
+                let name = match step.r#do {
+                    Action::Usurp => world.usurp(&cache.handle).await?,
+                    _ => world.look_alike(&cache.handle).await?,
+                };
                 self.state.lock().await.look_alikes.push(name);
                 Ok(())
             }

@@ -280,6 +280,17 @@ impl World {
         }
     }
 
+    /// Ends and removes a container or pod as the engine's own tools do, and puts somebody else's under its name.
+    ///
+    /// # Errors
+    /// If the engine does not do it.
+    pub async fn usurp(&self, handle: &str) -> Result<String> {
+        match &self.0 {
+            Kind::Containers(containers) => containers.usurp(handle).await,
+            Kind::Pods(pods) => pods.usurp(handle).await,
+        }
+    }
+
     /// Whether such an object is there as it was made.
     ///
     /// # Errors

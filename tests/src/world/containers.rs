@@ -1,5 +1,6 @@
 //! Scenarios on Docker, or on the simulated one.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 use std::sync::Arc;
@@ -182,11 +183,24 @@ impl Containers {
     /// A container with the labels of another one, under a name of its own.
     pub(super) async fn look_alike(&self, handle: &str) -> Result<String> {
         let container = self.container(handle).await?;
+        self.create(format!("{}-look-alike", container.name), container.image, container.labels).await
+    }
+
+    /// A container of nobody's under the name of another one, which is removed. What it says of itself is by whom to find it.
+    pub(super) async fn usurp(&self, handle: &str) -> Result<String> {
+        let Container { name, image, mut labels, .. } = self.container(handle).await?;
+        self.remove(handle).await?;
+        labels.retain(|label, _| label == INSTANCE);
+        self.create(name, image, labels).await
+    }
+
+    /// One that is never started.
+    async fn create(&self, name: String, image: String, labels: BTreeMap<String, String>) -> Result<String> {
         let spec = ContainerSpec {
-            name: format!("{}-look-alike", container.name),
-            image: container.image.clone(),
+            name,
+            image,
             command: Vec::new(),
-            labels: container.labels.clone(),
+            labels,
             publish: None,
             mounts: Vec::new(),
             tmpfs: Vec::new(),

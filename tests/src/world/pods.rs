@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::INSTANCE;
 use crate::faults::{Tap, Tapped};
+use crate::runner::IN_SCOPE;
 use crate::sim::kube::{STORAGE_CLASS, SimKube};
 use namespace::Namespace;
 
@@ -22,6 +23,8 @@ use namespace::Namespace;
 const MANAGED: (&str, &str) = ("fakecloud-managed-by", "fakecloud");
 /// The annotation with the id of the cache.
 const ID: &str = "fakecloud-elasticache";
+/// The annotation with its scope.
+const SCOPE: &str = "fakecloud-elasticache-scope";
 /// Bytes of a claim.
 const CLAIM: u64 = 1 << 30;
 
@@ -35,7 +38,7 @@ pub(super) struct Pods {
     /// The class and the bytes of claims, if data lies on claims.
     storage: Option<(String, u64)>,
     hands: Hands,
-    /// The ids of caches whose pods ended with the container engine of their node.
+    /// The caches whose pods ended with the container engine of their node, as scenarios name them.
     fallen: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -44,6 +47,13 @@ pub(super) struct Pods {
 enum Hands {
     Real(Arc<Namespace>),
     Sim(SimKube),
+}
+
+/// How scenarios name the cache of a pod that says this of itself.
+fn named(said: &BTreeMap<String, String>) -> Option<String> {
+    let (id, scope, instance) = (said.get(ID)?, said.get(SCOPE)?, said.get(INSTANCE)?);
+    let other = scope.strip_prefix(&format!("s-{instance}-"));
+    Some(other.map_or_else(|| id.clone(), |other| format!("{other}{IN_SCOPE}{id}")))
 }
 
 impl Pods {
@@ -79,7 +89,7 @@ impl Pods {
             let (node, fallen) = (sim.clone(), Arc::clone(&plain.fallen));
             tap.restarts_by(move || {
                 let ended = node.node_restart();
-                fallen.lock().extend(ended.into_iter().filter_map(|mut said| said.remove(ID)));
+                fallen.lock().extend(ended.iter().filter_map(named));
             });
         }
         Ok(plain.behind(tap))
@@ -98,8 +108,8 @@ impl Pods {
     }
 
     /// It was.
-    pub(super) fn risen(&self, id: &str) {
-        self.fallen.lock().remove(id);
+    pub(super) fn risen(&self, cache: &str) {
+        self.fallen.lock().remove(cache);
     }
 
     pub(super) fn are_real(&self) -> bool {
@@ -183,12 +193,32 @@ impl Pods {
 
     pub(super) async fn look_alike(&self, handle: &str) -> Result<String> {
         let pod = self.pod(handle).await?;
+        let name = format!("{}-look-alike", &handle[..handle.len().min(50)]);
+        self.create(name, pod.image, pod.labels, pod.annotations).await
+    }
+
+    /// A pod of nobody's under the name of another one, which is removed. What it says of itself is by whom to find it.
+    pub(super) async fn usurp(&self, handle: &str) -> Result<String> {
+        let mut pod = self.pod(handle).await?;
+        self.remove(handle).await?;
+        pod.labels.retain(|label, _| label == MANAGED.0);
+        pod.annotations.retain(|annotation, _| annotation == INSTANCE);
+        self.create(pod.id.name, pod.image, pod.labels, pod.annotations).await
+    }
+
+    async fn create(
+        &self,
+        name: String,
+        image: String,
+        labels: BTreeMap<String, String>,
+        annotations: BTreeMap<String, String>,
+    ) -> Result<String> {
         let spec = PodSpec {
-            name: format!("{}-look-alike", &handle[..handle.len().min(50)]),
-            image: pod.image,
+            name,
+            image,
             args: Vec::new(),
-            labels: pod.labels,
-            annotations: pod.annotations,
+            labels,
+            annotations,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             port: 6379,
