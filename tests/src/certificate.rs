@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 pub use self::plain::plain_failure;
 
 use crate::corpus::Scenario;
-use crate::explore::{Invariant, Schedule, Trial};
+use crate::explore::{CASES, Invariant, Schedule, Trial};
 use crate::faults::{Fault, Line};
 use crate::report::model;
 use crate::spec::{self, Clause, Profile};
@@ -186,7 +186,7 @@ fn line(line: &Line, object: String, place: Place) -> model::Line {
 pub fn scenarios(lines: &[verdict::Line]) -> Vec<model::Scenario> {
     let scenario = |line: &verdict::Line| {
         let (outcome, message) = match &line.outcome {
-            Outcome::Passed => (model::Status::Passed, String::new()),
+            Outcome::Passed { .. } => (model::Status::Passed, String::new()),
             Outcome::Failed(error) => (model::Status::Failed, format!("{error:#}")),
             Outcome::Skipped(why) => (model::Status::Skipped, (*why).to_owned()),
             Outcome::NotClaimed(what) => (model::Status::NotClaimed, format!("{what} is not claimed")),
@@ -216,6 +216,8 @@ pub struct Seen {
     pub violated: BTreeSet<&'static str>,
     /// In how many schedules a call met a fault.
     pub met: u64,
+    /// The clauses about some faults only that were tested.
+    pub tested: BTreeSet<&'static str>,
     /// What was left out from the beginning.
     pub skipped: Vec<model::Skip>,
     /// Counts.
@@ -232,12 +234,13 @@ pub fn report(
     description: Option<&Description>,
     seen: Seen,
 ) -> anyhow::Result<model::Report> {
-    let Seen { mut scenarios, matrix, mut failures, violated, met, mut skipped, figures } = seen;
+    let Seen { mut scenarios, matrix, mut failures, violated, met, tested, mut skipped, figures } = seen;
     let (matrix, explored) = matrix.close();
     scenarios.extend(explored);
     failures.sort_by(|a, b| (&a.clause, &a.replay).cmp(&(&b.clause, &b.replay)));
     failures.truncate(FAILURES);
-    let tried = Tried { asked, description, scenarios: &scenarios, violated: &violated, met };
+    let tried =
+        Tried { asked, description, scenarios: &scenarios, violated: &violated, met, tested: &tested };
     let judged = tried.clauses()?;
     let untested = tried.untested(&judged);
     let skip = |what: &str, why: &str| model::Skip { what: what.to_owned(), why: why.to_owned() };
@@ -304,6 +307,7 @@ struct Tried<'a> {
     scenarios: &'a [model::Scenario],
     violated: &'a BTreeSet<&'static str>,
     met: u64,
+    tested: &'a BTreeSet<&'static str>,
 }
 
 /// A clause that is about a policy, with how it went.
@@ -330,7 +334,7 @@ fn was_tried(status: model::Status) -> bool {
 }
 
 impl Tried<'_> {
-    /// Every clause that is about a policy. What only tests of the host name is about the host, whatever the policy.
+    /// Every clause, with what of a run tests it. What nothing of a run does is for this repository's own tests.
     fn clauses(&self) -> anyhow::Result<Vec<Judged>> {
         let corpus = crate::corpus::all()?;
         let explored: BTreeSet<&str> = Invariant::ALL.iter().map(|invariant| invariant.clause()).collect();
@@ -340,19 +344,22 @@ impl Tried<'_> {
             let scenarios: Vec<&Scenario> = corpus.iter().filter(names).collect();
             let mut tests: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             let is_explored = explored.contains(clause.id);
-            if is_explored {
-                tests.push("every fault".to_owned());
-            }
-            // Of what else only tests name, a run can show that it does not hold, and never that it does.
-            if tests.is_empty() && !self.refutes(clause.id) {
-                continue;
+            let is_case = CASES.iter().any(|case| case.clause == clause.id);
+            if is_explored || is_case {
+                tests.push(if is_case { "some faults" } else { "every fault" }.to_owned());
             }
             let status = if !self.owes(&clause) {
                 model::Status::NotClaimed
-            } else if self.violated.contains(clause.id) {
+            } else if self.refutes(clause.id) {
                 model::Status::Failed
             } else if is_explored {
-                self.of_faults()
+                self.of_faults(self.met > 0)
+            } else if is_case {
+                self.of_case(clause.id)
+            } else if scenarios.is_empty() {
+                // Of these a run can show that they do not hold, and never that they do.
+                tests.push("this repository's own tests".to_owned());
+                model::Status::NotAsked
             } else {
                 self.of_scenarios(&clause, &scenarios)
             };
@@ -380,11 +387,19 @@ impl Tried<'_> {
         here && chosen && clause.promises().iter().all(|promise| promises(self.description).contains(promise))
     }
 
-    fn of_faults(&self) -> model::Status {
-        match (self.asked.faults, self.met) {
+    fn of_faults(&self, met: bool) -> model::Status {
+        match (self.asked.faults, met) {
             (model::Faults::None, _) => model::Status::NotAsked,
-            (_, 0) => model::Status::Skipped,
-            _ => model::Status::Passed,
+            (_, false) => model::Status::Skipped,
+            (_, true) => model::Status::Passed,
+        }
+    }
+
+    /// Of the faults of a clause about some only. Whether chance brings one about is chance.
+    fn of_case(&self, id: &str) -> model::Status {
+        match self.of_faults(self.tested.contains(id)) {
+            model::Status::Skipped if self.asked.faults == model::Faults::Random => model::Status::NotAsked,
+            status => status,
         }
     }
 
@@ -396,9 +411,7 @@ impl Tried<'_> {
         let no_engine = self.description.is_some_and(|description| {
             naming.iter().all(|scenario| verdict::engines(scenario, description).is_empty())
         });
-        if outcomes.contains(&model::Status::Failed) {
-            model::Status::Failed
-        } else if outcomes.contains(&model::Status::Passed) {
+        if outcomes.contains(&model::Status::Passed) {
             model::Status::Passed
         } else if no_engine {
             model::Status::NotClaimed

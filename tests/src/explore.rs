@@ -8,6 +8,7 @@
 //! Time is tokio's, which stands while anything can go on, and leaps when nothing can: a call that hangs costs nothing.
 
 mod attempt;
+mod cases;
 mod explained;
 mod matrix;
 mod random;
@@ -20,11 +21,12 @@ use std::sync::Arc;
 use elasticache_host::Engine;
 
 pub use self::attempt::attempt;
+pub use self::cases::{CASES, cases};
 pub use self::matrix::{Event, Faults, explore, on_all_cores};
 pub(crate) use self::matrix::{one_more, without_fault};
 pub use self::random::{NO_ENGINE, is_random, named, persistent, random};
 pub use self::shrink::shrink;
-pub use self::subject::Subject;
+pub use self::subject::{Subject, Undescribed};
 
 use crate::corpus::{Action, Scenario};
 use crate::faults::{Line, Planned};

@@ -83,16 +83,16 @@ pub fn is_comparable(scenario: &Scenario) -> bool {
     !scenario.steps.iter().any(at_once)
 }
 
-/// Holds what was done in a simulated world against what was done in the real one.
+/// Holds what was done in a simulated world against what was done in the real one. Returns how many changes that were.
 ///
 /// # Errors
 /// If it is not the same, with the first difference.
-pub fn compare(scenario: &Scenario, real: &[Line], simulated: &[Line]) -> Result<()> {
+pub fn compare(scenario: &Scenario, real: &[Line], simulated: &[Line]) -> Result<usize> {
     let (real, simulated) = (changes(scenario, real), changes(scenario, simulated));
     let differs = real.iter().zip(&simulated).position(|(real, simulated)| real != simulated);
     let none = String::from("nothing more");
     match differs.or_else(|| (real.len() != simulated.len()).then(|| real.len().min(simulated.len()))) {
-        None => Ok(()),
+        None => Ok(real.len()),
         Some(at) => bail!(
             "the simulation is wrong about change {}: it has {:?}, and in truth there is {:?}",
             at + 1,
@@ -140,7 +140,7 @@ mod tests {
         let id = "0123456789abcdef0123456789abcdef";
         let one = [line("check", "x", Nature::Look), line("command", "127.0.0.1:1 SAVE", Nature::Change)];
         let two = [line("command", "127.0.0.1:2 SAVE", Nature::Change)];
-        compare(&scenario(), &one, &two).unwrap();
+        assert_eq!(compare(&scenario(), &one, &two).unwrap(), 1);
         let named = |id: &str| [line("create_volume", &format!("lease-{id}"), Nature::Change)];
         compare(&scenario(), &named(id), &named(&id.replace('0', "f"))).unwrap();
     }

@@ -16,7 +16,10 @@ use crate::world::World;
 #[derive(Debug)]
 pub enum Outcome {
     /// What must be seen was seen.
-    Passed,
+    Passed {
+        /// How many changes the simulation made as the real engine did; none where it was not held against one.
+        compared: Option<usize>,
+    },
     /// It was not.
     Failed(anyhow::Error),
     /// It was not tried, and so nothing is known.
@@ -38,6 +41,13 @@ pub struct Line {
     pub engine: Option<Engine>,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+impl Line {
+    fn of(scenario: &Scenario, engine: Option<Engine>, outcome: Outcome) -> Self {
+        let Scenario { name, title, clauses, .. } = scenario;
+        Self { name: name.clone(), title: title.clone(), clauses: clauses.clone(), engine, outcome }
+    }
 }
 
 /// What came of all of them.
@@ -91,12 +101,10 @@ pub async fn judge(
     }
     let mut ended = stream::iter(jobs)
         .map(|(scenario, planned, world)| async move {
-            let (name, title, clauses) =
-                (scenario.name.clone(), scenario.title.clone(), scenario.clauses.clone());
             match planned {
-                Err(outcome) => Line { name, title, clauses, engine: None, outcome },
+                Err(outcome) => Line::of(&scenario, None, outcome),
                 Ok(engine) => {
-                    let instance = instance(&world, &name, engine);
+                    let instance = instance(&world, &scenario.name, engine);
                     let setting = Setting {
                         world,
                         environment: environment.clone(),
@@ -108,10 +116,10 @@ pub async fn judge(
                         keys: u32::MAX,
                     };
                     let outcome = match run(&scenario, setting).await {
-                        Ok(()) => Outcome::Passed,
+                        Ok(compared) => Outcome::Passed { compared },
                         Err(error) => Outcome::Failed(error),
                     };
-                    Line { name, title, clauses, engine: Some(engine), outcome }
+                    Line::of(&scenario, Some(engine), outcome)
                 }
             }
         })
@@ -133,8 +141,19 @@ fn instance(world: &World, name: &str, engine: Engine) -> String {
     }
 }
 
+/// The scenarios that are not run, each with why.
+pub fn left_out(scenarios: &[Arc<Scenario>], description: &Description, backend: &str) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for scenario in scenarios {
+        if let Err(outcome) = plan(scenario, Some(description), backend) {
+            lines.push(Line::of(scenario, None, outcome));
+        }
+    }
+    lines
+}
+
 /// What every policy owes before any scenario.
-fn undescribed(error: elasticache_host::Error) -> Line {
+pub fn undescribed(error: elasticache_host::Error) -> Line {
     Line {
         name: "describe".to_owned(),
         title: "a policy describes itself".to_owned(),
@@ -144,17 +163,18 @@ fn undescribed(error: elasticache_host::Error) -> Line {
     }
 }
 
-/// Runs a scenario; in the real world also beside the simulated one, which must do the same.
-async fn run(scenario: &Scenario, setting: Setting) -> Result<()> {
+/// Runs a scenario; in the real world also beside the simulated one, which must do the same. Returns how many changes
+/// that were.
+async fn run(scenario: &Scenario, setting: Setting) -> Result<Option<usize>> {
     let Some(simulated) = setting.world.simulated().filter(|_| trace::is_comparable(scenario)) else {
-        return runner::run(scenario, setting).await;
+        return runner::run(scenario, setting).await.map(|()| None);
     };
     let taps = [Tap::default(), Tap::default()];
     let real = setting.world.behind(&taps[0]);
     let beside = Setting { world: simulated.behind(&taps[1]), ..setting.clone() };
     runner::run(scenario, Setting { world: real, ..setting }).await?;
     runner::run(scenario, beside).await.context("in the simulation, unlike in truth")?;
-    trace::compare(scenario, &taps[0].lines(), &taps[1].lines())
+    trace::compare(scenario, &taps[0].lines(), &taps[1].lines()).map(Some)
 }
 
 /// With which engines a scenario is run, or why it is not.

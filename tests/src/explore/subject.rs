@@ -1,11 +1,24 @@
 //! The policy that is looked at.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use elasticache_host::{Description, Manifest, Runtime};
 
 use crate::world::{Place, World};
+
+/// That a policy does not describe itself, and so cannot be asked for anything.
+#[derive(Debug)]
+pub struct Undescribed(pub elasticache_host::Error);
+
+impl fmt::Display for Undescribed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the policy does not describe itself: {}", self.0)
+    }
+}
+
+impl std::error::Error for Undescribed {}
 
 /// A policy in its environment, loaded once for all runs.
 pub struct Subject {
@@ -20,11 +33,11 @@ impl Subject {
     /// Loads the policy for a world of that kind; compiled code is kept in `cache`.
     ///
     /// # Errors
-    /// If the file is no policy, or does not describe itself.
+    /// If the file is no policy; [`Undescribed`] if it does not describe itself.
     pub async fn load(environment: &Manifest, place: Place, cache: &Path) -> Result<Self> {
         let builder = Runtime::builder().environment(environment.clone()).data_dir(cache).cache_dir(cache);
         let loaded = World::sim(place).equip(builder)?.build().await?;
-        let description = loaded.describe().await.context("the policy does not describe itself")?;
+        let description = loaded.describe().await.map_err(Undescribed)?;
         Ok(Self { environment: environment.clone(), loaded, place, description })
     }
 

@@ -122,7 +122,7 @@ fn clauses(report: &Report) -> Vec<Case<'_>> {
             }
             Status::Skipped => End::Skipped("it was not tried".to_owned()),
             Status::NotClaimed => End::Skipped("it is not claimed".to_owned()),
-            Status::NotAsked => End::Skipped("no faults were asked for".to_owned()),
+            Status::NotAsked => End::Skipped("this run was not to show it".to_owned()),
         };
         Case { class: &clause.profile, name: format!("{} {}", clause.id, clause.text), end }
     });

@@ -104,7 +104,7 @@ pub enum Status {
     Skipped,
     /// It is about what the policy does not claim.
     NotClaimed,
-    /// It is about faults, and the run was asked for without any.
+    /// The run was not to show it: it is about faults, and there were to be none, or for the suite's own tests.
     NotAsked,
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::corpus;
-use crate::explore::Invariant;
+use crate::explore::{CASES, Invariant};
 
 /// What begins the list of clauses in the head of a test file. It ends with a full stop.
 const LIST: &str = "//! Clauses: ";
@@ -48,6 +48,7 @@ fn tests() -> BTreeMap<String, Vec<String>> {
         scenario.clauses.iter().for_each(|id| name(id, &scenario.name));
     }
     Invariant::ALL.iter().for_each(|invariant| name(invariant.clause(), "the fault explorer"));
+    CASES.iter().for_each(|case| name(case.clause, "the fault explorer"));
     for folder in ["tests", "../host/src"] {
         for path in sources(&here().join(folder)) {
             let shown = path.strip_prefix(here()).unwrap().display().to_string();

@@ -1,7 +1,7 @@
 //! The corpus with faults, in a simulated world.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,12 +13,14 @@ use anyhow::{Context as _, Result, bail};
 use conformance::certificate::{self, Matrix, Seen};
 use conformance::corpus::{self, Scenario};
 use conformance::explore::{
-    Event, Faults, NO_ENGINE, Schedule, Subject, Violation, attempt, is_random, named, persistent, shrink,
+    Event, Faults, NO_ENGINE, Schedule, Subject, Undescribed, Violation, attempt, cases, is_random, named,
+    persistent, shrink,
 };
 use conformance::faults::Line;
 use conformance::report::model::Skip;
 use conformance::spec::Profile;
 use conformance::trace;
+use conformance::verdict::{left_out, undescribed};
 use elasticache_host::{Engine, inspect_environment};
 use indicatif::{ProgressBar, ProgressStyle};
 use parking_lot::Mutex;
@@ -43,7 +45,18 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     let scenarios: Vec<Arc<Scenario>> = scenarios.map(Arc::new).collect();
     let cache = tempfile::tempdir()?;
     let environment = crate::environment(args)?;
-    let subject = runtime.block_on(Subject::load(&environment, args.place(), cache.path()))?;
+    let loaded = runtime.block_on(Subject::load(&environment, args.place(), cache.path()));
+    let subject = match loaded.map_err(anyhow::Error::downcast::<Undescribed>) {
+        Ok(subject) => subject,
+        Err(Ok(Undescribed(error))) => {
+            let line = undescribed(error);
+            crate::show(&line);
+            let seen = Seen { scenarios: certificate::scenarios(&[line]), ..Seen::default() };
+            let ended = Ended { description: None, seen, failed: false };
+            return runtime.block_on(crate::reporting::close(args, &environment, ended));
+        }
+        Err(Err(error)) => return Err(error),
+    };
     if let Some(wanted) = &args.replay {
         return replay(&subject, &scenarios, wanted);
     }
@@ -52,6 +65,8 @@ pub(crate) fn explore(runtime: &tokio::runtime::Runtime, args: &Args, faults: Fa
     conformance::explore::explore(&subject, &scenarios, faults, &|event| tally.note(&subject, event))?;
     let (mut seen, failed) = tally.close(&subject, args)?;
     seen.skipped.extend(without_schedules(&subject, faults));
+    let left_out = left_out(&scenarios, &subject.description, args.place().backend());
+    seen.scenarios.extend(certificate::scenarios(&left_out));
     let ended = Ended { description: Some(&subject.description), seen, failed };
     runtime.block_on(crate::reporting::close(args, &environment, ended))
 }
@@ -71,6 +86,8 @@ struct Tally {
     calls: AtomicUsize,
     traces: Mutex<Traces>,
     failed: Mutex<BTreeMap<String, (Schedule, Option<Violation>)>>,
+    /// The clauses about some faults only that were tested, and those of them that were refuted.
+    cases: Mutex<BTreeSet<(&'static str, bool)>>,
     matrix: Matrix,
 }
 
@@ -103,9 +120,9 @@ impl Tally {
     fn new(deterministic: bool) -> Result<Self> {
         let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {eta} left, {msg}")?;
         let bar = ProgressBar::new(0).with_style(style);
-        let (traces, failed, matrix) = (Mutex::default(), Mutex::default(), Matrix::default());
-        let (begun, calls) = (Instant::now(), AtomicUsize::new(0));
-        Ok(Self { begun, deterministic, bar, calls, traces, failed, matrix })
+        let (traces, failed, cases) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (begun, calls, matrix) = (Instant::now(), AtomicUsize::new(0), Matrix::default());
+        Ok(Self { begun, deterministic, bar, calls, traces, failed, cases, matrix })
     }
 
     fn note(&self, subject: &Subject, event: Event<'_>) {
@@ -120,6 +137,7 @@ impl Tally {
         };
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
         self.matrix.note(schedule, trial);
+        self.cases.lock().append(&mut cases(schedule, trial));
         let hash = trace::hash(&trial.calls);
         let count = self.traces.lock().add(schedule, &hash, trial.met.len());
         // The same schedule is the same run, or nothing that is said of it could be replayed.
@@ -170,10 +188,13 @@ impl Tally {
             ("violations".to_owned(), failed.len() as u64),
         ]);
         let clause = |violation: &Violation| violation.invariant.clause();
+        let cases = self.cases.into_inner();
+        let refuted = cases.iter().filter(|(_, refuted)| *refuted).map(|(case, _)| *case);
         let violated = failed.values().map(|(_, seen)| seen.as_ref().map_or(ANOTHER_WAY.0, clause));
-        let violated = violated.collect();
+        let violated = violated.chain(refuted).collect();
+        let tested = cases.iter().map(|(case, _)| *case).collect();
         let (matrix, met) = (self.matrix, traces.met as u64);
-        let seen = Seen { matrix, failures, violated, met, figures, ..Seen::default() };
+        let seen = Seen { matrix, failures, violated, met, tested, figures, ..Seen::default() };
         Ok((seen, !failed.is_empty()))
     }
 }

@@ -151,7 +151,7 @@ fn scenarios(runtime: &tokio::runtime::Runtime, args: &Args) -> Result<ExitCode>
     let Judged { lines, description } = runtime.block_on(judged(args, &environment, scenarios.clone()))?;
     let count = |test: fn(&Outcome) -> bool| lines.iter().filter(|line| test(&line.outcome)).count();
     let (passed, failed) =
-        (count(|o| matches!(o, Outcome::Passed)), count(|o| matches!(o, Outcome::Failed(_))));
+        (count(|o| matches!(o, Outcome::Passed { .. })), count(|o| matches!(o, Outcome::Failed(_))));
     let skipped = count(|o| matches!(o, Outcome::Skipped(_)));
     let not_claimed = count(|o| matches!(o, Outcome::NotClaimed(_)));
     let failures = match args.backend {
@@ -162,6 +162,11 @@ fn scenarios(runtime: &tokio::runtime::Runtime, args: &Args) -> Result<ExitCode>
         println!("replay: {}", failure.replay);
     }
     println!("{passed} passed, {failed} failed, {skipped} skipped; {not_claimed} about what is not claimed");
+    let compared: Vec<usize> = lines.iter().filter_map(compared).collect();
+    if !compared.is_empty() {
+        let changes: usize = compared.iter().sum();
+        println!("simulated as in truth: {} of them, with {changes} changes", compared.len());
+    }
     let seen = Seen { scenarios: certificate::scenarios(&lines), failures, ..Seen::default() };
     let ended = Ended { description: description.as_ref(), seen, failed: false };
     runtime.block_on(reporting::close(args, &environment, ended))
@@ -208,10 +213,18 @@ async fn judged(args: &Args, environment: &Manifest, scenarios: Vec<Scenario>) -
     judge(scenarios, world, environment, args.at_once.max(1), show).await
 }
 
+/// In how many changes it went in the simulation as it did in truth.
+fn compared(line: &Line) -> Option<usize> {
+    match line.outcome {
+        Outcome::Passed { compared } => compared,
+        _ => None,
+    }
+}
+
 fn show(line: &Line) {
     let engine = line.engine.map_or("-", |engine| engine.as_str());
     match &line.outcome {
-        Outcome::Passed => println!("pass  {engine:<9}  {}", line.title),
+        Outcome::Passed { .. } => println!("pass  {engine:<9}  {}", line.title),
         Outcome::Failed(error) => println!("FAIL  {engine:<9}  {} [{}]: {error:#}", line.title, line.name),
         Outcome::Skipped(why) => println!("skip  {engine:<9}  {} ({why})", line.title),
         Outcome::NotClaimed(what) => {
