@@ -246,12 +246,21 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs the policy that another runtime has loaded, whatever file is named, and leaves out what depends on how fast
-    /// this machine is: for simulations, which make many runtimes.
+    /// Leaves out what depends on how fast this machine is, and runs the policy in a way that suits many short
+    /// operations on all cores: for simulations.
+    #[cfg(feature = "testing")]
+    pub fn simulated(mut self) -> Self {
+        self.guards = Guards::Simulated;
+        self
+    }
+
+    /// Runs the policy that another runtime has loaded, whatever file is named, and as that one does: where many
+    /// runtimes are made.
     #[cfg(feature = "testing")]
     pub fn policy_of(mut self, runtime: &Runtime) -> Self {
-        self.loaded = Some(runtime.active());
-        self.guards = Guards::Simulated;
+        let active = runtime.active();
+        self.guards = active.terms.guards;
+        self.loaded = Some(active);
         self
     }
 

@@ -310,7 +310,7 @@ struct Tried<'a> {
     tested: &'a BTreeSet<&'static str>,
 }
 
-/// A clause that is about a policy, with how it went.
+/// A clause, with how it went.
 struct Judged {
     clause: Clause,
     status: model::Status,
@@ -345,8 +345,14 @@ impl Tried<'_> {
             let mut tests: Vec<String> = scenarios.iter().map(|scenario| scenario.name.clone()).collect();
             let is_explored = explored.contains(clause.id);
             let is_case = CASES.iter().any(|case| case.clause == clause.id);
-            if is_explored || is_case {
-                tests.push(if is_case { "some faults" } else { "every fault" }.to_owned());
+            if is_explored {
+                tests.push("every fault".to_owned());
+            }
+            if is_case {
+                tests.push("crashes of the host".to_owned());
+            }
+            if tests.is_empty() {
+                tests.push("this repository's own tests".to_owned());
             }
             let status = if !self.owes(&clause) {
                 model::Status::NotClaimed
@@ -358,7 +364,6 @@ impl Tried<'_> {
                 self.of_case(clause.id)
             } else if scenarios.is_empty() {
                 // Of these a run can show that they do not hold, and never that they do.
-                tests.push("this repository's own tests".to_owned());
                 model::Status::NotAsked
             } else {
                 self.of_scenarios(&clause, &scenarios)

@@ -2,8 +2,8 @@
 //!
 //! A scenario is run once without a fault, which gives the calls that the host makes. Then it is run again for each
 //! fault at each of them: where a step was disturbed, it is done again, after a crash by a new host, until it is done;
-//! all other steps must see what they see without a fault. In the end, whatever happened, doing it again changes
-//! nothing, and nothing is left once the caches and their data are removed.
+//! all other steps must see what they see without a fault, but for data that nobody owes any more. In the end, whatever
+//! happened, doing it again changes nothing, and nothing is left once the caches and their data are removed.
 //!
 //! Time is tokio's, which stands while anything can go on, and leaps when nothing can: a call that hangs costs nothing.
 
@@ -11,6 +11,7 @@ mod attempt;
 mod cases;
 mod explained;
 mod matrix;
+mod owed;
 mod random;
 mod shrink;
 mod subject;

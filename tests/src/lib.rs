@@ -20,6 +20,7 @@ pub mod faults;
 pub mod mutants;
 pub mod report;
 pub mod runner;
+mod scopes;
 pub mod sim;
 #[cfg(test)]
 mod sources;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use elasticache_host::probes::Reply;
 use elasticache_host::{Cache, CacheKey, CacheSpec, Engine, Error, Manifest, Restore, Runtime};
 use futures_util::future::{BoxFuture, join_all};
@@ -11,6 +11,7 @@ use futures_util::stream::{self, TryStreamExt as _};
 use tokio::sync::Mutex;
 
 use crate::corpus::{Action, EndpointIs, Scenario, Step};
+use crate::scopes;
 use crate::world::{Occupied, World};
 
 /// Has the engine itself count the keys that have their values: one question instead of one for each.
@@ -20,8 +21,6 @@ const COUNT_KEPT: &str = "\
         if redis.call('GET', 'key-' .. n) == ARGV[2] .. n then kept = kept + 1 end \
     end \
     return kept";
-/// Between a scope and an id.
-pub(crate) const IN_SCOPE: &str = "::";
 /// Keys that are read at once, over a connection each.
 const READS: usize = 16;
 
@@ -73,8 +72,8 @@ pub(crate) enum Seen {
     State(&'static str),
     /// An endpoint at which nothing answers.
     Silence,
-    /// Success, in place of an error, by its code.
-    InsteadOf(&'static str),
+    /// Success, in place of a conflict.
+    NoConflict,
 }
 
 impl Seen {
@@ -101,7 +100,8 @@ struct State {
     caches: HashMap<String, Cache>,
     /// How many keys were written, by cache.
     written: HashMap<String, u32>,
-    look_alikes: Vec<String>,
+    /// What is somebody else's, by its id.
+    strangers: Vec<String>,
     occupied: Vec<Occupied>,
 }
 
@@ -141,18 +141,21 @@ impl Run {
         self.state.lock().await.runtimes.clear();
     }
 
-    /// Ids differ between runs, so that runs at once on one engine never meet.
     pub(crate) fn key(&self, cache: &str) -> Result<CacheKey> {
-        let scope = format!("s-{}", self.setting.instance);
-        Ok(match cache.split_once(IN_SCOPE) {
-            Some((other, id)) => CacheKey::new(format!("{scope}-{other}"), id)?,
-            None => CacheKey::new(scope, cache)?,
-        })
+        scopes::key(&self.setting.instance, cache)
     }
 
-    /// What was put there to be left alone.
-    pub(crate) async fn look_alikes(&self) -> Vec<String> {
-        self.state.lock().await.look_alikes.clone()
+    /// What was put there to be left alone, by its id.
+    pub(crate) async fn strangers(&self) -> Vec<String> {
+        self.state.lock().await.strangers.clone()
+    }
+
+    /// That each of them is there as it was put there.
+    pub(crate) async fn expect_strangers(&self) -> Result<()> {
+        for id in self.strangers().await {
+            ensure!(self.setting.world.is_untouched(&id).await?, "what somebody else put there was touched");
+        }
+        Ok(())
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -199,8 +202,7 @@ impl Run {
                     match expected(step, runtime.exec(&key, &step.args).await)? {
                         Some(done) => {
                             same("success", step.success, done.success)?;
-                            let printed = String::from_utf8_lossy(&done.stdout);
-                            same("what it printed", step.prints.as_deref(), &*printed)
+                            same("what it printed", step.prints.as_deref().map(str::as_bytes), &done.stdout)
                         }
                         None => Ok(()),
                     }
@@ -332,8 +334,9 @@ impl Run {
         let Some(caches) = expected(step, self.runtime(step.host).await?.list().await)? else {
             return Ok(());
         };
-        let ids: Vec<String> = caches.iter().map(|cache| cache.key.id().to_owned()).collect();
-        found("caches", step.caches.as_ref(), &ids)
+        let instance = &self.setting.instance;
+        let name = |cache: &Cache| scopes::name(instance, cache.key.scope(), cache.key.id());
+        found("caches", step.caches.as_ref(), &caches.iter().map(name).collect())
     }
 
     async fn write(&self, step: &Step) -> Result<()> {
@@ -391,10 +394,7 @@ impl Run {
 
     async fn other_hands(&self, step: &Step) -> Result<()> {
         if step.r#do == Action::ExpectLookAlikes {
-            for name in &self.state.lock().await.look_alikes {
-                ensure!(self.setting.world.is_untouched(name).await?, "{name} was touched");
-            }
-            return Ok(());
+            return self.expect_strangers().await;
         }
         let cache = self.known(&step.cache).await?;
         match step.r#do {
@@ -410,11 +410,11 @@ impl Run {
             Action::FailSaves => self.setting.world.fail_saves(&cache.handle).await,
             Action::LookAlike | Action::Usurp => {
                 let world = &self.setting.world;
-                let name = match step.r#do {
+                let id = match step.r#do {
                     Action::Usurp => world.usurp(&cache.handle).await?,
                     _ => world.look_alike(&cache.handle).await?,
                 };
-                self.state.lock().await.look_alikes.push(name);
+                self.state.lock().await.strangers.push(id);
                 Ok(())
             }
             other => bail!("{other:?} is not done by other hands"),
@@ -445,9 +445,10 @@ fn expected<T>(step: &Step, returned: Result<T, Error>) -> Result<Option<T>> {
         (Ok(value), None) => return Ok(Some(value)),
         (Ok(_), Some(code)) => {
             let text = format!("it succeeded instead of failing with {code}");
-            // Of no other error does it depend on what is there.
-            let seen = if code == "conflict" { Seen::InsteadOf("conflict") } else { bail!(text) };
-            return Err(WrongEnd { seen, text }.into());
+            // What was in the way may have ended with its pod. No fault takes away what makes input invalid, or a cache that
+            // is not there be there.
+            let no_conflict = WrongEnd { seen: Seen::NoConflict, text: text.clone() };
+            return Err(if code == "conflict" { no_conflict.into() } else { anyhow!(text) });
         }
         (Err(error), Some(code)) if error.code() == code => return Ok(None),
         (Err(error), None) if may(error.code()) => return Ok(None),

@@ -269,7 +269,7 @@ impl World {
         }
     }
 
-    /// An object with all that another one says of itself, under a name of its own.
+    /// An object with all that another one says of itself, under a name of its own, which comes back by its id.
     ///
     /// # Errors
     /// If it cannot be made.
@@ -280,7 +280,8 @@ impl World {
         }
     }
 
-    /// Ends and removes a container or pod as the engine's own tools do, and puts somebody else's under its name.
+    /// Ends and removes a container or pod as the engine's own tools do, and puts somebody else's under its name, which
+    /// comes back by its id.
     ///
     /// # Errors
     /// If the engine does not do it.
@@ -295,10 +296,10 @@ impl World {
     ///
     /// # Errors
     /// If the engine does not say.
-    pub async fn is_untouched(&self, look_alike: &str) -> Result<bool> {
+    pub async fn is_untouched(&self, id: &str) -> Result<bool> {
         match &self.0 {
-            Kind::Containers(containers) => containers.is_untouched(look_alike).await,
-            Kind::Pods(pods) => pods.is_untouched(look_alike).await,
+            Kind::Containers(containers) => containers.is_untouched(id).await,
+            Kind::Pods(pods) => pods.is_untouched(id).await,
         }
     }
 

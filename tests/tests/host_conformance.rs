@@ -3,11 +3,12 @@
 //! Clauses: CERT-2, DESC-1, DESC-2.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use conformance::certificate::{self, Asked, Seen, plain_failure};
 use conformance::corpus::{self, Action, Step};
-use conformance::explore::{Subject, attempt, random, shrink};
+use conformance::explore::{Invariant, Subject, attempt, named, random, shrink};
 use conformance::report::model;
 use conformance::verdict::{Outcome, judge};
 use conformance::world::{Place, World};
@@ -15,19 +16,23 @@ use elasticache_host::{Engine, Manifest, PolicySource, inspect_environment};
 
 mod sim_support;
 
-use sim_support::durable;
+use sim_support::{durable, policy};
 
-fn environment() -> Manifest {
+fn environment(policy: PathBuf) -> Manifest {
     let mut environment = Manifest::standard();
-    environment.policy = PolicySource::file(durable());
+    environment.policy = PolicySource::file(policy);
     environment
 }
 
 /// In a folder that may go once it is loaded.
-fn subject() -> Subject {
+fn load(policy: PathBuf) -> Subject {
     let cache = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(Subject::load(&environment(), Place::Docker, cache.path())).unwrap()
+    runtime.block_on(Subject::load(&environment(policy), Place::Docker, cache.path())).unwrap()
+}
+
+fn subject() -> Subject {
+    load(durable())
 }
 
 #[test]
@@ -40,9 +45,33 @@ fn a_schedule_in_which_nothing_failed_is_left_whole() {
     assert_eq!(least.to_string(), schedule.to_string());
 }
 
+/// Up, write, stop, up, and the look that finds nothing.
+const TO_LOSE_DATA: usize = 5;
+
+#[test]
+fn a_schedule_that_fails_is_shrunk_to_what_it_takes_and_found_again_by_its_name() {
+    let mut subject = load(policy("ephemeral"));
+    // It keeps nothing through a stop.
+    subject.description.promises = vec!["data-survives-stop"];
+    let mut failed = (1..100).filter_map(|seed| {
+        let schedule = random(&subject, seed, &[]).unwrap();
+        let trial = attempt(&subject, &schedule).unwrap();
+        let lost = trial.violation.as_ref().is_some_and(|seen| seen.invariant == Invariant::Data);
+        (lost && schedule.scenario.steps.len() > 2 * TO_LOSE_DATA).then_some((schedule, trial))
+    });
+    let (schedule, trial) = failed.next().unwrap();
+    let (least, seen) = shrink(&subject, &schedule, trial).unwrap();
+    assert_eq!(seen.violation.as_ref().unwrap().invariant, Invariant::Data);
+    assert!(least.faults.is_empty(), "{least}");
+    assert!(least.scenario.steps.len() <= TO_LOSE_DATA, "{:?}", least.scenario.steps);
+    let again = named(&subject, &least.scenario.name, Vec::new()).unwrap();
+    let again = attempt(&subject, &again).unwrap().violation.unwrap();
+    assert_eq!(again.to_string(), seen.violation.unwrap().to_string());
+}
+
 #[tokio::test]
 async fn a_policy_that_does_not_describe_itself_fails_by_what_it_said_instead() {
-    let mut environment = environment();
+    let mut environment = environment(durable());
     // No policy begins with less.
     environment.limits.memory = 1;
     let world = || World::sim(Place::Docker);

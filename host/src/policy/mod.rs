@@ -57,7 +57,8 @@ pub(crate) enum Guards {
     On,
     #[cfg(feature = "testing")]
     Off,
-    /// It is, but for what depends on how fast this machine is.
+    /// It is, but for what depends on how fast this machine is; and in code that checks each access to its memory, which
+    /// costs less where instances come and go by the thousand.
     #[cfg(feature = "testing")]
     Simulated,
 }
@@ -150,7 +151,7 @@ pub struct PolicyInfo {
     pub description: Option<Description>,
 }
 
-/// The engine's settings for every policy: what is compiled under them runs under them.
+/// The engine's settings, for every policy the same but in a simulation: what is compiled under them runs under them.
 fn engine(guards: Guards) -> Result<Engine, PolicyError> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(CONCURRENT)

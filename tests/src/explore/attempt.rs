@@ -8,6 +8,7 @@ use elasticache_host::{CacheKey, CacheSpec, CacheState, Engine};
 use tokio::time::timeout;
 
 use super::explained::explains;
+use super::owed::Unknown;
 use super::subject::quick_folder;
 use super::{Invariant, Schedule, Subject, Trial, Violation};
 use crate::corpus::{Action, Step};
@@ -30,6 +31,8 @@ struct Progress {
     next: usize,
     /// Whether the next step was begun by a host that died, or may have been left half done otherwise.
     crashed: bool,
+    /// Whose data nobody owes any more.
+    unknown: Unknown,
     /// How many calls there were before each step that was begun.
     begun: Vec<usize>,
     /// How many calls the steps took, once they are done: those after them are only to look.
@@ -64,8 +67,7 @@ pub fn attempt(subject: &Subject, schedule: &Schedule) -> Result<Trial> {
         data: data.path().to_owned(),
         keys: KEYS,
     })?;
-    let keeps = subject.promises("data-survives-kill");
-    let course = Course { run: &run, tap: &tap, schedule, world, keeps };
+    let course = Course { run: &run, tap: &tap, schedule, world, subject };
     let mut progress = Progress::default();
     let before = now(course.world.everything())??;
     let violation = loop {
@@ -114,8 +116,7 @@ struct Course<'a> {
     tap: &'a Tap,
     schedule: &'a Schedule,
     world: World,
-    /// Whether the policy promises that data outlives its engine.
-    keeps: bool,
+    subject: &'a Subject,
 }
 
 impl Course<'_> {
@@ -126,9 +127,14 @@ impl Course<'_> {
             if progress.begun.len() == progress.next {
                 progress.begun.push(self.tap.count());
             }
-            if self.is_nobody_s_promise(step) {
+            self.note_restarts(progress);
+            if progress.unknown.asks_in_vain(step) {
                 progress.next += 1;
                 continue;
+            }
+            if progress.crashed && self.replaces(step) && self.is_whole(step, progress).await? == End::Crashed
+            {
+                return Ok(End::Crashed);
             }
             loop {
                 if self.bring_up_fallen(step, progress.next).await? == End::Crashed {
@@ -146,6 +152,13 @@ impl Course<'_> {
                     }
                 };
                 let met = self.tap.met().split_off(met);
+                let failed = match &outcome {
+                    Ok(()) => step.error.is_some(),
+                    Err(error) => matches!(seen_in(error), Some(Seen::Error(_))),
+                };
+                if failed && step.r#do == Action::Up && self.tap.met().len() <= 1 {
+                    self.leaves_it(&there, step, progress.next, &met).await?;
+                }
                 let Err(error) = outcome else {
                     self.stay_ended(step);
                     // What was told that there is nothing to end has ended nothing: that is true of what it was told.
@@ -156,17 +169,10 @@ impl Course<'_> {
                     break;
                 };
                 self.judge(&error, step, progress.next, &met)?;
-                let failed = matches!(seen_in(&error), Some(Seen::Error(_)));
-                if failed && step.r#do == Action::Up && self.tap.met().len() == 1 {
-                    self.leaves_it(&there, step, progress.next, &met).await?;
-                }
                 again = true;
-                // A reboot gets around one call that goes wrong. Of more, the last may come when its old pod is gone and
-                // the new one not there: then there is no cache until the next up. And what was done may have ended with
-                // its node before it was looked at.
-                let gone = matches!(step.r#do, Action::Reboot | Action::AtOnce) && self.tap.met().len() > 1;
+                // What was done may have ended with its node before it was looked at.
                 let ended = met.iter().any(|met| met.fault == Fault::EngineRestart);
-                progress.crashed |= (gone || ended) && self.world.backend() == "kube";
+                progress.crashed |= self.may_be_gone(step) || ended && self.world.backend() == "kube";
             }
             if progress.crashed && !self.may_be_refused(step).is_empty() {
                 let (up, met) = (Step::up(&step.cache), self.tap.met().len());
@@ -181,6 +187,9 @@ impl Course<'_> {
                     continue;
                 }
             }
+            if self.note_restarts(progress) {
+                progress.unknown.done(self.subject, step);
+            }
             (progress.next, progress.crashed) = (progress.next + 1, false);
         }
         progress.calls = Some(self.tap.count());
@@ -188,10 +197,66 @@ impl Course<'_> {
         self.finish(before).await
     }
 
-    /// Whether it looks for data after a restart of the engine, by a policy that promises none then.
-    fn is_nobody_s_promise(&self, step: &Step) -> bool {
-        let looks = matches!(step.r#do, Action::ExpectData | Action::ExpectDataOf);
-        looks && !self.keeps && self.tap.met().iter().any(|met| met.fault == Fault::EngineRestart)
+    /// Notes restarts of the container engine up to now, and says whether there was none that had not been noted.
+    fn note_restarts(&self, progress: &mut Progress) -> bool {
+        let times = self.tap.met().iter().filter(|met| met.fault == Fault::EngineRestart).count();
+        let steps = self.schedule.scenario.steps.get(..=progress.next).unwrap_or_default();
+        let mut held = caches(steps);
+        // What it restarted in the middle of may have come too late.
+        held.extend(steps.last().filter(|step| step.r#do == Action::Snapshot).map(|step| step.file.clone()));
+        progress.unknown.restarted(self.subject, times, held)
+    }
+
+    /// Whether it restores in the place of what is there, and a policy promises that this is kept until then. On Docker what
+    /// is kept in a container goes with it.
+    fn replaces(&self, step: &Step) -> bool {
+        let promise =
+            if self.world.backend() == "kube" { "data-survives-reboot" } else { "data-survives-kill" };
+        step.r#do == Action::Up && step.replace && !step.file.is_empty() && self.subject.promises(promise)
+    }
+
+    /// That a restore in the place of data which a host began and did not end left what was there, or all of the new: that
+    /// is seen before it is done again, since then all may be well by that.
+    async fn is_whole(&self, step: &Step, progress: &Progress) -> Result<End, Violation> {
+        let (up, at) = (Step::up(&step.cache), progress.next);
+        loop {
+            if self.bring_up_fallen(&up, at).await? == End::Crashed {
+                return Ok(End::Crashed);
+            }
+            let met = self.tap.met().len();
+            let outcome = tokio::select! {
+                biased;
+                outcome = self.run.step(&up, true) => outcome,
+                () = self.tap.crashed() => return Ok(End::Crashed),
+            };
+            match outcome {
+                Ok(()) => break,
+                Err(error) => self.judge(&error, step, at, &self.tap.met().split_off(met))?,
+            }
+        }
+        let done = self.schedule.scenario.steps.get(..at).unwrap_or_default();
+        let snapshots = done.iter().filter(|done| done.r#do == Action::Snapshot).map(|of| of.cache.as_str());
+        let looks = |action, file: &str| Step { r#do: action, file: file.to_owned(), ..up.clone() };
+        let mut whole = vec![looks(Action::ExpectData, "")];
+        whole.extend(snapshots.map(|of| looks(Action::ExpectDataOf, of)));
+        if !done.iter().any(|done| done.r#do == Action::Write && done.cache == step.cache) {
+            whole.push(looks(Action::ExpectEmpty, ""));
+        }
+        let mut seen = String::new();
+        for look in &whole {
+            if progress.unknown.asks_in_vain(look) {
+                return Ok(End::Finished);
+            }
+            match self.run.step(look, true).await {
+                Ok(()) => return Ok(End::Finished),
+                Err(error) => seen = format!("{error:#}"),
+            }
+        }
+        let seen = format!(
+            "{}: the host died, and neither the old data is there nor the new: {seen}",
+            place(at, step)
+        );
+        Err(Violation { invariant: Invariant::Data, seen, at: Some(at) })
     }
 
     /// A pod that ended with its node is not started again: whoever had a cache there brings it up.
@@ -269,11 +334,22 @@ impl Course<'_> {
         }
     }
 
+    /// A reboot of pods gets around one call that goes wrong. Of more, the last may come when its old pod is gone and the new
+    /// one not there: then there is no cache until the next up, for what runs at once with it neither.
+    fn may_be_gone(&self, step: &Step) -> bool {
+        let reboots = matches!(step.r#do, Action::Reboot | Action::AtOnce);
+        reboots && self.tap.met().len() > 1 && self.world.backend() == "kube"
+    }
+
     /// Whether a step may have ended so, with these faults at its calls.
     fn judge(&self, error: &anyhow::Error, step: &Step, at: usize, met: &[Planned]) -> Result<(), Violation> {
         let seen = seen_in(error);
         let on_kube = self.world.backend() == "kube";
-        if seen.is_some_and(|seen| met.iter().any(|met| explains(met.fault, seen, on_kube))) {
+        let keeps = self.subject.promises("data-survives-kill");
+        if seen.is_some_and(|seen| met.iter().any(|met| explains(met.fault, seen, on_kube, keeps))) {
+            return Ok(());
+        }
+        if self.may_be_gone(step) && matches!(seen, Some(Seen::Error("conflict" | "not-found"))) {
             return Ok(());
         }
         let invariant = match seen {
@@ -284,8 +360,8 @@ impl Course<'_> {
         Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
     }
 
-    /// That an up which failed left no container behind, and removed no volume; by the only fault there was, since another
-    /// one may have befallen its clean-up.
+    /// That an up which failed, as it was to or by a fault, left no container behind, and removed no volume; where there was
+    /// one fault at most, since another one may have befallen its clean-up.
     async fn leaves_it(
         &self,
         before: &[String],
@@ -345,9 +421,10 @@ impl Course<'_> {
         // A lease that a reap took and did not give back is for the next one, once it has run out.
         self.world.advance(LATER).map_err(fails(Invariant::Ends))?;
         runtime.reap().await.map_err(|error| fails(Invariant::Converges)(error.into()))?;
+        self.run.expect_strangers().await.map_err(fails(Invariant::NothingForeign))?;
         let left = self.everything().await?;
-        let look_alikes = self.run.look_alikes().await;
-        let ours = |line: &&String| !look_alikes.iter().any(|name| line.contains(name.as_str()));
+        let strangers = self.run.strangers().await;
+        let ours = |line: &&String| !strangers.iter().any(|id| line.contains(id.as_str()));
         let left: Vec<&String> = left.iter().filter(ours).collect();
         let leaked: Vec<_> = left.iter().filter(|line| !before.contains(line)).collect();
         if !leaked.is_empty() {

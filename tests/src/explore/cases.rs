@@ -19,22 +19,15 @@ pub struct Case {
 }
 
 /// All of them.
-pub const CASES: [Case; 7] = [
+pub const CASES: [Case; 4] = [
     Case { clause: "UP-8", invariant: Invariant::Converges, fault: kills_host, step: brings_up },
     Case { clause: "DATA-10", invariant: Invariant::Data, fault: kills_host, step: any },
     Case { clause: "REST-10", invariant: Invariant::Data, fault: kills_host, step: restores },
-    Case { clause: "KUBE-5", invariant: Invariant::Data, fault: kills_host, step: reboots },
     Case { clause: "KUBE-6", invariant: Invariant::Data, fault: kills_host, step: reboots },
-    Case { clause: "KUBE-7", invariant: Invariant::Data, fault: kills_host, step: restores },
-    Case { clause: "KUBE-9", invariant: Invariant::Data, fault: restarts_engine, step: any },
 ];
 
 fn kills_host(fault: Fault) -> bool {
     matches!(fault, Fault::CrashBefore | Fault::CrashAfter)
-}
-
-fn restarts_engine(fault: Fault) -> bool {
-    fault == Fault::EngineRestart
 }
 
 fn any(_: &Step) -> bool {
@@ -53,24 +46,35 @@ fn reboots(step: &Step) -> bool {
     step.r#do == Action::Reboot
 }
 
-/// Whether it would show that data was lost.
-fn looks_for_data(step: &Step) -> bool {
-    matches!(step.r#do, Action::ExpectData | Action::ExpectDataOf)
-}
-
-/// The clauses of those that a run was a test of, and whether it refuted them.
+/// The clauses of those that a run was a test of, and whether it refuted them. It is one if it came to its end, or to what
+/// the clause is about; of data only if some was written before the step, and was looked for in that cache after it.
 pub fn cases(schedule: &Schedule, trial: &Trial) -> BTreeSet<(&'static str, bool)> {
-    let invariant = trial.violation.as_ref().map(|violation| violation.invariant);
     let mut tested = BTreeSet::new();
+    // What a restart took with it may not have been looked for.
+    let restarted = trial.met.iter().any(|met| met.fault == Fault::EngineRestart);
     for met in &trial.met {
-        let begun = trial.begun.partition_point(|begun| *begun <= met.call);
-        let rest = begun.checked_sub(1).and_then(|at| schedule.scenario.steps.get(at..)).unwrap_or_default();
+        let Some(at) = trial.begun.partition_point(|begun| *begun <= met.call).checked_sub(1) else {
+            continue;
+        };
+        let (done, rest) = schedule.scenario.steps.split_at(at.min(schedule.scenario.steps.len()));
         let Some(step) = rest.first() else { continue };
-        let of = CASES.iter().filter(|case| {
-            let shows = case.invariant != Invariant::Data || rest.iter().any(looks_for_data);
-            (case.fault)(met.fault) && (case.step)(step) && shows
-        });
-        tested.extend(of.map(|case| (case.clause, invariant == Some(case.invariant))));
+        let looks = |then: &Step| {
+            matches!(then.r#do, Action::ExpectData | Action::ExpectDataOf) && then.cache == step.cache
+        };
+        let asks_for_data =
+            !restarted && done.iter().any(|done| done.r#do == Action::Write) && rest.iter().any(looks);
+        for case in CASES.iter().filter(|case| (case.fault)(met.fault) && (case.step)(step)) {
+            let refuted = trial.violation.as_ref().map(|violation| {
+                violation.invariant == case.invariant
+                    && (case.invariant == Invariant::Data || violation.at == Some(at))
+            });
+            let asks = case.invariant != Invariant::Data || asks_for_data;
+            match refuted {
+                Some(true) => tested.insert((case.clause, true)),
+                None if asks => tested.insert((case.clause, false)),
+                Some(false) | None => false,
+            };
+        }
     }
     tested
 }
@@ -90,21 +94,28 @@ mod tests {
     fn a_fault_tests_what_is_said_of_it_and_of_the_step_in_which_it_was() {
         let mut scenario = corpus::all().unwrap().swap_remove(0);
         let step = |action| Step { r#do: action, ..Step::up("a") };
-        scenario.steps =
-            vec![step(Action::Up), step(Action::Reboot), step(Action::ExpectData), step(Action::Up)];
+        let steps = [Action::Up, Action::Write, Action::Reboot, Action::ExpectData, Action::Up];
+        scenario.steps = steps.map(step).into();
         let schedule = crate::explore::without_fault(&Arc::new(scenario), Engine::Redis);
-        let seen = |call, fault, invariant: Option<Invariant>| {
-            let violation = invariant.map(|invariant| Violation { invariant, seen: String::new(), at: None });
+        let seen = |call, fault, violation: Option<(Invariant, usize)>| {
+            let violation =
+                violation.map(|(invariant, at)| Violation { invariant, seen: String::new(), at: Some(at) });
             let met = vec![Planned { call, fault }];
-            let trial = Trial { violation, calls: Vec::new(), met, begun: vec![0, 3, 5, 5] };
+            // The steps that are not operations make no call.
+            let trial = Trial { violation, calls: Vec::new(), met, begun: vec![0, 3, 3, 5, 5] };
             Vec::from_iter(cases(&schedule, &trial))
         };
-        assert_eq!(seen(2, Fault::CrashAfter, None), [("DATA-10", false), ("UP-8", false)]);
-        let reboot = seen(3, Fault::CrashBefore, Some(Invariant::Data));
-        assert_eq!(reboot, [("DATA-10", true), ("KUBE-5", true), ("KUBE-6", true)]);
-        assert_eq!(seen(3, Fault::EngineRestart, Some(Invariant::Converges)), [("KUBE-9", false)]);
-        assert_eq!(seen(3, Fault::FailAfter, Some(Invariant::Data)), []);
-        // Nothing looks for data after it.
+        // Nothing was written yet.
+        assert_eq!(seen(2, Fault::CrashAfter, None), [("UP-8", false)]);
+        assert_eq!(seen(3, Fault::CrashBefore, None), [("DATA-10", false), ("KUBE-6", false)]);
+        let lost = seen(3, Fault::CrashBefore, Some((Invariant::Data, 3)));
+        assert_eq!(lost, [("DATA-10", true), ("KUBE-6", true)]);
+        // It broke off before anybody looked.
+        assert_eq!(seen(3, Fault::CrashBefore, Some((Invariant::Converges, 2))), []);
+        assert_eq!(seen(3, Fault::FailAfter, None), []);
+        // Nothing looks for data after it, and what failed is another step.
         assert_eq!(seen(5, Fault::CrashBefore, None), [("UP-8", false)]);
+        assert_eq!(seen(5, Fault::CrashBefore, Some((Invariant::Converges, 2))), []);
+        assert_eq!(seen(5, Fault::CrashBefore, Some((Invariant::Converges, 4))), [("UP-8", true)]);
     }
 }

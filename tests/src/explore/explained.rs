@@ -4,8 +4,8 @@
 use crate::faults::Fault;
 use crate::runner::Seen;
 
-/// Whether an operation in which a call met this fault may end so.
-pub(super) fn explains(fault: Fault, seen: Seen, on_kube: bool) -> bool {
+/// Whether an operation in which a call met this fault may end so. `keeps`: data outlives the pod that it was written in.
+pub(super) fn explains(fault: Fault, seen: Seen, on_kube: bool, keeps: bool) -> bool {
     use Fault as F;
     // A pod ends with the container engine of its node, and nothing but the next up brings its cache back.
     let ended = on_kube && fault == F::EngineRestart;
@@ -20,8 +20,9 @@ pub(super) fn explains(fault: Fault, seen: Seen, on_kube: bool) -> bool {
         Seen::State("starting") => true,
         Seen::State("stopped") => matches!(fault, F::Stale | F::EngineRestart),
         Seen::State(_) => fault == F::Stale,
+        Seen::Silence => ended,
         // What was in the way has ended.
-        Seen::Silence | Seen::InsteadOf(_) => ended,
+        Seen::NoConflict => ended && !keeps,
     }
 }
 
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     fn may(fault: Fault, seen: Seen) -> [bool; 2] {
-        [false, true].map(|on_kube| explains(fault, seen, on_kube))
+        [false, true].map(|on_kube| explains(fault, seen, on_kube, false))
     }
 
     #[test]
@@ -42,7 +43,7 @@ mod tests {
             for code in ["conflict", "not-found", "denied", "invalid", "policy-fault"] {
                 assert_eq!(may(fault, Seen::Error(code)), [false; 2], "{fault} {code}");
             }
-            let wrong = [Seen::State("none"), Seen::State("stopped"), Seen::InsteadOf("conflict")];
+            let wrong = [Seen::State("none"), Seen::State("stopped"), Seen::NoConflict];
             for seen in wrong.into_iter().chain([Seen::Found, Seen::Silence]) {
                 assert_eq!(may(fault, seen), [false; 2], "{fault} {seen:?}");
             }
@@ -60,9 +61,11 @@ mod tests {
 
     #[test]
     fn a_restart_of_the_engine_ends_pods_and_brings_containers_back() {
-        let ended = [Seen::Error("conflict"), Seen::Error("not-found"), Seen::InsteadOf("conflict")];
+        let ended = [Seen::Error("conflict"), Seen::Error("not-found"), Seen::NoConflict];
         for seen in ended.into_iter().chain([Seen::Found, Seen::Silence]) {
             assert_eq!(may(Fault::EngineRestart, seen), [false, true], "{seen:?}");
         }
+        // What is on a claim is in the way still.
+        assert!(!explains(Fault::EngineRestart, Seen::NoConflict, true, true));
     }
 }

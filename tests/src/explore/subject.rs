@@ -36,6 +36,7 @@ impl Subject {
     /// If the file is no policy; [`Undescribed`] if it does not describe itself.
     pub async fn load(environment: &Manifest, place: Place, cache: &Path) -> Result<Self> {
         let builder = Runtime::builder().environment(environment.clone()).data_dir(cache).cache_dir(cache);
+        let builder = builder.simulated();
         let loaded = World::sim(place).equip(builder)?.build().await?;
         let description = loaded.describe().await.map_err(Undescribed)?;
         Ok(Self { environment: environment.clone(), loaded, place, description })

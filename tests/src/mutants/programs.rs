@@ -22,6 +22,8 @@ const AT_LEAST: Duration = Duration::from_secs(30);
 /// With which the runner ends that tried one scenario of many, and saw nothing fail.
 const PARTIAL: i32 = 3;
 const POLL: Duration = Duration::from_millis(10);
+/// The corpus with single faults, in which a failure names the clause.
+const FAULTS: &str = "faults";
 /// The runner of the corpus, in which a scenario is a test.
 pub const RUNNER: &str = "conformance";
 
@@ -46,7 +48,7 @@ impl By {
     /// The program that has the test.
     pub fn program(&self) -> &str {
         match self.program.as_str() {
-            "scenario" | "faults" => RUNNER,
+            "scenario" | FAULTS => RUNNER,
             name => name,
         }
     }
@@ -54,7 +56,7 @@ impl By {
     fn arguments(&self, place: Place) -> Vec<&str> {
         let mut arguments = match self.program.as_str() {
             "scenario" => vec!["--only", &self.test],
-            "faults" => vec!["--only", &self.test, "--faults", "single"],
+            FAULTS => vec!["--only", &self.test, "--faults", "single"],
             _ => return vec![&self.test],
         };
         if let Place::Kube { claims } = place {
@@ -77,7 +79,7 @@ impl Programs {
     /// If it does not, or there is no such test.
     pub fn holds(&self, by: &By, place: Place) -> Result<()> {
         let begun = Instant::now();
-        let end = self.run(by, place, None, PATIENCE)?;
+        let (end, _) = self.run(by, place, None, PATIENCE)?;
         ensure!(end == End::Passed, "{} of {} fails though nothing is broken", by.test, by.program);
         self.took.lock().insert((by.clone(), place), begun.elapsed());
         Ok(())
@@ -92,9 +94,14 @@ impl Programs {
         let kill = Kill { clauses: vec![by.clause.clone()], test: format!("{} {}", by.program, by.test) };
         let took = self.took.lock().get(&(by.clone(), mutant.place)).copied();
         let within = AT_LEAST.max(took.context("its test was not tried with nothing broken")? * SLOWER);
-        match self.run(by, mutant.place, Some(&mutant.id), within)? {
+        let (end, output) = self.run(by, mutant.place, Some(&mutant.id), within)?;
+        match end {
             End::Passed => Ok(None),
-            End::Failed => Ok(Some(kill)),
+            End::Failed => {
+                let says = by.program != FAULTS || output.contains(&format!("FAIL  {}: ", by.clause));
+                ensure!(says, "{}: {} fails, and not by {}: {output}", mutant.id, by.test, by.clause);
+                Ok(Some(kill))
+            }
             End::Never if mutant.hangs => Ok(Some(kill)),
             End::Never => {
                 // A machine that is busy, perhaps: that is nothing noticed.
@@ -107,7 +114,8 @@ impl Programs {
         }
     }
 
-    fn run(&self, by: &By, place: Place, mutant: Option<&str>, within: Duration) -> Result<End> {
+    /// How a test ends, with what it prints.
+    fn run(&self, by: &By, place: Place, mutant: Option<&str>, within: Duration) -> Result<(End, String)> {
         let program =
             self.by_name.get(by.program()).with_context(|| format!("no program {}", by.program()))?;
         let mut command = Command::new(program);
@@ -123,7 +131,7 @@ impl Programs {
         let tried =
             ["running 0 tests", "\n0 passed", "\n0 schedules"].iter().all(|none| !output.contains(none));
         ensure!(end != End::Passed || tried, "{} has no test {}", by.program, by.test);
-        Ok(end)
+        Ok((end, output))
     }
 }
 

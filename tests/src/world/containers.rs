@@ -20,6 +20,9 @@ use crate::faults::{Tap, Tapped};
 /// The image that is not there where faults are looked for: with this engine each first up has to fetch it.
 const FETCHED: &str = "valkey/valkey:8-alpine";
 
+/// The label with the id of the cache.
+const ID: &str = "fakecloud-elasticache";
+
 /// A container engine with everything that scenarios need beside the host.
 #[derive(Clone)]
 pub(super) struct Containers {
@@ -50,7 +53,7 @@ impl Containers {
     pub(super) fn sim_behind(tap: &Tap) -> Result<Self> {
         let plain = Self::sim();
         if let Some(sim) = &plain.sim {
-            let labels = [("fakecloud-elasticache", "a"), (INSTANCE, "bystander")];
+            let labels = [(ID, "a"), (INSTANCE, "bystander")];
             sim.insert_foreign_container("bystander", &labels, false)?;
             sim.insert_foreign_volume("bystander-data", &labels, &[("dump.rdb", b"theirs")]);
             sim.remove_image(FETCHED);
@@ -180,7 +183,7 @@ impl Containers {
         Ok(self.engine.remove_container(handle).await?)
     }
 
-    /// A container with the labels of another one, under a name of its own.
+    /// A container with the labels of another one, under a name of its own; its id.
     pub(super) async fn look_alike(&self, handle: &str) -> Result<String> {
         let container = self.container(handle).await?;
         self.create(format!("{}-look-alike", container.name), container.image, container.labels).await
@@ -207,13 +210,12 @@ impl Containers {
             restart: RestartPolicy::Never,
             stop_grace: 1,
         };
-        self.engine.create_container(&spec).await?;
-        Ok(spec.name)
+        Ok(self.engine.create_container(&spec).await?)
     }
 
-    /// Whether a container of that name is there, never started.
-    pub(super) async fn is_untouched(&self, name: &str) -> Result<bool> {
-        let found = self.engine.inspect_container(name).await?;
+    /// Whether it is there, never started.
+    pub(super) async fn is_untouched(&self, id: &str) -> Result<bool> {
+        let found = self.engine.inspect_container(id).await?;
         Ok(found.is_some_and(|container| container.state == ContainerState::Created))
     }
 
@@ -221,7 +223,9 @@ impl Containers {
     pub(super) async fn count(&self, instance: &str) -> Result<(usize, usize)> {
         let containers = self.engine.list_containers(&[(INSTANCE, instance)]).await?;
         let volumes = self.engine.list_volumes(&[(INSTANCE, instance)]).await?;
-        let own = containers.iter().filter(|container| !container.name.ends_with("-look-alike"));
+        let own = containers.iter().filter(|container| {
+            container.labels.contains_key(ID) && !container.name.ends_with("-look-alike")
+        });
         Ok((own.count(), volumes.len()))
     }
 

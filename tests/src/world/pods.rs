@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::INSTANCE;
 use crate::faults::{Tap, Tapped};
-use crate::runner::IN_SCOPE;
+use crate::scopes;
 use crate::sim::kube::{STORAGE_CLASS, SimKube};
 use namespace::Namespace;
 
@@ -49,11 +49,9 @@ enum Hands {
     Sim(SimKube),
 }
 
-/// How scenarios name the cache of a pod that says this of itself.
-fn named(said: &BTreeMap<String, String>) -> Option<String> {
-    let (id, scope, instance) = (said.get(ID)?, said.get(SCOPE)?, said.get(INSTANCE)?);
-    let other = scope.strip_prefix(&format!("s-{instance}-"));
-    Some(other.map_or_else(|| id.clone(), |other| format!("{other}{IN_SCOPE}{id}")))
+/// The cache of a pod that says this of itself, as scenarios name it.
+fn cache_of(said: &BTreeMap<String, String>) -> Option<String> {
+    Some(scopes::name(said.get(INSTANCE)?, said.get(SCOPE)?, said.get(ID)?))
 }
 
 impl Pods {
@@ -89,7 +87,7 @@ impl Pods {
             let (node, fallen) = (sim.clone(), Arc::clone(&plain.fallen));
             tap.restarts_by(move || {
                 let ended = node.node_restart();
-                fallen.lock().extend(ended.iter().filter_map(named));
+                fallen.lock().extend(ended.iter().filter_map(cache_of));
             });
         }
         Ok(plain.behind(tap))
@@ -226,11 +224,13 @@ impl Pods {
             staged: false,
             data: PodData::EmptyDir,
         };
-        Ok(self.cluster.create_pod(&spec).await?.id.name)
+        Ok(self.cluster.create_pod(&spec).await?.id.uid)
     }
 
-    pub(super) async fn is_untouched(&self, look_alike: &str) -> Result<bool> {
-        Ok(self.cluster.find_pod(look_alike).await?.is_some_and(|pod| !pod.terminating))
+    /// Whether it is there, and nobody has it ended.
+    pub(super) async fn is_untouched(&self, uid: &str) -> Result<bool> {
+        let pods = self.cluster.list_pods(&[MANAGED]).await?;
+        Ok(pods.iter().any(|pod| pod.id.uid == uid && !pod.terminating))
     }
 
     /// Pods of an instance, look-alikes included.
@@ -251,7 +251,9 @@ impl Pods {
 
     pub(super) async fn count(&self, instance: &str) -> Result<(usize, usize)> {
         let pods = self.pods_of(instance).await?;
-        let own = pods.iter().filter(|pod| !pod.id.name.ends_with("-look-alike"));
+        let own = pods
+            .iter()
+            .filter(|pod| pod.annotations.contains_key(ID) && !pod.id.name.ends_with("-look-alike"));
         Ok((own.count(), self.claims_of(instance).await?.len()))
     }
 

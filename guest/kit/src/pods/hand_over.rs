@@ -43,7 +43,7 @@ pub(super) fn settled(found: Found) -> Result<Option<Pod>, Error> {
         // What it had is gone with it, unless the other one has it.
         PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost if !runs(&second) => false,
         PodSeen::Terminating | PodSeen::Ended | PodSeen::Lost => {
-            log(Level::Warn, "the old pod has ended; what the one has that was to take over is all there is");
+            log(Level::Warn, "the old pod has ended; only what the new one has is left");
             take_charge(&second)?;
             true
         }

@@ -137,7 +137,8 @@ impl Tally {
         };
         self.calls.fetch_add(trial.calls.len(), Ordering::Relaxed);
         self.matrix.note(schedule, trial);
-        self.cases.lock().append(&mut cases(schedule, trial));
+        let mut tested = cases(schedule, trial);
+        self.cases.lock().append(&mut tested);
         let hash = trace::hash(&trial.calls);
         let count = self.traces.lock().add(schedule, &hash, trial.met.len());
         // The same schedule is the same run, or nothing that is said of it could be replayed.
