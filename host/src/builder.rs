@@ -254,14 +254,12 @@ impl RuntimeBuilder {
         self
     }
 
-    /// Runs the policy that another runtime has loaded, whatever file is named, and as that one does: where many
+    /// [`simulated`](Self::simulated), with the policy that another runtime has loaded, whatever file is named: where many
     /// runtimes are made.
     #[cfg(feature = "testing")]
     pub fn policy_of(mut self, runtime: &Runtime) -> Self {
-        let active = runtime.active();
-        self.guards = active.terms.guards;
-        self.loaded = Some(active);
-        self
+        self.loaded = Some(runtime.active());
+        self.simulated()
     }
 
     /// Finds the engine, loads the policy.

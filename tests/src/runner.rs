@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use elasticache_host::probes::Reply;
 use elasticache_host::{Cache, CacheKey, CacheSpec, Engine, Error, Manifest, Restore, Runtime};
 use futures_util::future::{BoxFuture, join_all};
@@ -445,10 +445,11 @@ fn expected<T>(step: &Step, returned: Result<T, Error>) -> Result<Option<T>> {
         (Ok(value), None) => return Ok(Some(value)),
         (Ok(_), Some(code)) => {
             let text = format!("it succeeded instead of failing with {code}");
-            // What was in the way may have ended with its pod. No fault takes away what makes input invalid, or a cache that
-            // is not there be there.
-            let no_conflict = WrongEnd { seen: Seen::NoConflict, text: text.clone() };
-            return Err(if code == "conflict" { no_conflict.into() } else { anyhow!(text) });
+            // What was in the way may have ended with its pod. No other error turns into success by a fault.
+            if code == "conflict" {
+                return Err(WrongEnd { seen: Seen::NoConflict, text }.into());
+            }
+            bail!(text);
         }
         (Err(error), Some(code)) if error.code() == code => return Ok(None),
         (Err(error), None) if may(error.code()) => return Ok(None),

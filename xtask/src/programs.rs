@@ -91,7 +91,10 @@ fn explores(arguments: &[OsString]) -> bool {
 
 /// Whether a policy is named that takes more to be built than Rust's.
 fn names_python(arguments: &[OsString]) -> bool {
-    arguments.iter().any(|word| word.to_string_lossy().contains("python"))
+    let is = |word: &OsString| {
+        ["python.toml", "python.wasm"].iter().any(|file| word.to_string_lossy().ends_with(file))
+    };
+    arguments.iter().any(is)
 }
 
 /// Whether a cluster of the caller's is named.
@@ -118,6 +121,6 @@ mod tests {
         assert!(names_cluster(&words("--backend kube --kubeconfig=/k --context a")));
         assert!(!names_cluster(&words("--backend kube")));
         assert!(names_python(&words("--env=policies/python.toml")));
-        assert!(!names_python(&words("--env policies/durable.toml")));
+        assert!(!names_python(&words("--env policies/durable.toml --report /tmp/python")));
     }
 }

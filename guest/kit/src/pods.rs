@@ -5,8 +5,8 @@
 //! pod, the new one is made first, under the cache's other name, and the engines hand over: the new one follows the
 //! old one as its replica, and `FAILOVER` has the old one hold back writes, wait until the new one has them all, and
 //! change places with it. So at each moment there is one pod that has everything, and which one it is can be asked:
-//! the old one, until it says that it is a replica itself. Before one of them is deleted the new one is asked, too. A restore in the place of data
-//! in a pod is made beside it likewise, and the old pod goes once the new one has started.
+//! the old one, until it says that it is a replica itself. Before one of them is deleted the new one is asked, too. A
+//! restore in the place of data in a pod is made beside it likewise, and the old pod goes once the new one has started.
 
 mod hand_over;
 mod twice;

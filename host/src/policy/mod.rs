@@ -176,8 +176,8 @@ fn engine(guards: Guards) -> Result<Engine, PolicyError> {
         .memory_init_cow(true);
     #[cfg(feature = "testing")]
     if guards == Guards::Simulated {
-        // Thousands of instances a second: to protect what one's memory grew by for the next one takes a system call that
-        // stops the other threads, and to clear what it never touched takes its time.
+        // Thousands of instances a second: to protect what one's memory grew by for the next one takes a system call
+        // that stops the other threads, and to clear what it never touched takes its time.
         config.signals_based_traps(false).memory_guard_size(0);
         pool.pagemap_scan(Enabled::Auto);
     }

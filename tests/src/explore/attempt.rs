@@ -143,13 +143,9 @@ impl Course<'_> {
                 let met = self.tap.met().len();
                 let there = if step.r#do == Action::Up { self.everything().await? } else { Vec::new() };
                 let asked = if again { self.relaxed(step, progress.crashed) } else { step.clone() };
-                let outcome = tokio::select! {
-                    biased;
-                    outcome = self.run.step(&asked, true) => outcome,
-                    () = self.tap.crashed() => {
-                        progress.crashed = true;
-                        return Ok(End::Crashed);
-                    }
+                let Some(outcome) = self.unless_crashed(&asked).await else {
+                    progress.crashed = true;
+                    return Ok(End::Crashed);
                 };
                 let met = self.tap.met().split_off(met);
                 let failed = match &outcome {
@@ -176,11 +172,7 @@ impl Course<'_> {
             }
             if progress.crashed && !self.may_be_refused(step).is_empty() {
                 let (up, met) = (Step::up(&step.cache), self.tap.met().len());
-                let outcome = tokio::select! {
-                    biased;
-                    outcome = self.run.step(&up, true) => outcome,
-                    () = self.tap.crashed() => return Ok(End::Crashed),
-                };
+                let Some(outcome) = self.unless_crashed(&up).await else { return Ok(End::Crashed) };
                 if let Err(error) = outcome {
                     // Disturbed once more, it is begun once more.
                     self.judge(&error, step, progress.next, &self.tap.met().split_off(met))?;
@@ -201,22 +193,34 @@ impl Course<'_> {
     fn note_restarts(&self, progress: &mut Progress) -> bool {
         let times = self.tap.met().iter().filter(|met| met.fault == Fault::EngineRestart).count();
         let steps = self.schedule.scenario.steps.get(..=progress.next).unwrap_or_default();
-        let mut held = caches(steps);
-        // What it restarted in the middle of may have come too late.
-        held.extend(steps.last().filter(|step| step.r#do == Action::Snapshot).map(|step| step.file.clone()));
-        progress.unknown.restarted(self.subject, times, held)
+        progress.unknown.restarted(self.subject, times, || {
+            let mut held = caches(steps);
+            // A snapshot in the middle of which it restarted may have come too late.
+            let snapshot = steps.last().filter(|step| step.r#do == Action::Snapshot);
+            held.extend(snapshot.map(|step| step.file.clone()));
+            held
+        })
     }
 
-    /// Whether it restores in the place of what is there, and a policy promises that this is kept until then. On Docker what
-    /// is kept in a container goes with it.
+    /// Does a step; none if the host dies in it.
+    async fn unless_crashed(&self, step: &Step) -> Option<Result<()>> {
+        tokio::select! {
+            biased;
+            outcome = self.run.step(step, true) => Some(outcome),
+            () = self.tap.crashed() => None,
+        }
+    }
+
+    /// Whether it restores in the place of what is there, and a policy promises that this is kept until then. On Docker
+    /// what is kept in a container goes with it.
     fn replaces(&self, step: &Step) -> bool {
         let promise =
             if self.world.backend() == "kube" { "data-survives-reboot" } else { "data-survives-kill" };
         step.r#do == Action::Up && step.replace && !step.file.is_empty() && self.subject.promises(promise)
     }
 
-    /// That a restore in the place of data which a host began and did not end left what was there, or all of the new: that
-    /// is seen before it is done again, since then all may be well by that.
+    /// That a restore in the place of data which a host began and did not end left what was there, or all of the new:
+    /// that is seen before it is done again, since then all may be well by that.
     async fn is_whole(&self, step: &Step, progress: &Progress) -> Result<End, Violation> {
         let (up, at) = (Step::up(&step.cache), progress.next);
         loop {
@@ -224,11 +228,7 @@ impl Course<'_> {
                 return Ok(End::Crashed);
             }
             let met = self.tap.met().len();
-            let outcome = tokio::select! {
-                biased;
-                outcome = self.run.step(&up, true) => outcome,
-                () = self.tap.crashed() => return Ok(End::Crashed),
-            };
+            let Some(outcome) = self.unless_crashed(&up).await else { return Ok(End::Crashed) };
             match outcome {
                 Ok(()) => break,
                 Err(error) => self.judge(&error, step, at, &self.tap.met().split_off(met))?,
@@ -268,11 +268,7 @@ impl Course<'_> {
                 continue;
             }
             let (up, met) = (Step::up(&cache), self.tap.met().len());
-            let outcome = tokio::select! {
-                biased;
-                outcome = self.run.step(&up, true) => outcome,
-                () = self.tap.crashed() => return Ok(End::Crashed),
-            };
+            let Some(outcome) = self.unless_crashed(&up).await else { return Ok(End::Crashed) };
             match outcome {
                 Ok(()) => {
                     self.world.risen(&cache);
@@ -334,8 +330,8 @@ impl Course<'_> {
         }
     }
 
-    /// A reboot of pods gets around one call that goes wrong. Of more, the last may come when its old pod is gone and the new
-    /// one not there: then there is no cache until the next up, for what runs at once with it neither.
+    /// A reboot of pods gets around one call that goes wrong. Of more, the last may come when its old pod is gone and the
+    /// new one not there: then there is no cache until the next up, for what runs at once with it neither.
     fn may_be_gone(&self, step: &Step) -> bool {
         let reboots = matches!(step.r#do, Action::Reboot | Action::AtOnce);
         reboots && self.tap.met().len() > 1 && self.world.backend() == "kube"
@@ -349,7 +345,8 @@ impl Course<'_> {
         if seen.is_some_and(|seen| met.iter().any(|met| explains(met.fault, seen, on_kube, keeps))) {
             return Ok(());
         }
-        if self.may_be_gone(step) && matches!(seen, Some(Seen::Error("conflict" | "not-found"))) {
+        let not_there = matches!(seen, Some(Seen::Error("conflict" | "not-found")));
+        if not_there && !met.is_empty() && self.may_be_gone(step) {
             return Ok(());
         }
         let invariant = match seen {
@@ -360,8 +357,8 @@ impl Course<'_> {
         Err(Violation { invariant, seen: format!("{}: {error:#}", place(at, step)), at: Some(at) })
     }
 
-    /// That an up which failed, as it was to or by a fault, left no container behind, and removed no volume; where there was
-    /// one fault at most, since another one may have befallen its clean-up.
+    /// That an up which failed, as it was to or by a fault, left no container behind, and removed no volume; where there
+    /// was one fault at most, since another one may have befallen its clean-up.
     async fn leaves_it(
         &self,
         before: &[String],

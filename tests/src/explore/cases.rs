@@ -46,8 +46,9 @@ fn reboots(step: &Step) -> bool {
     step.r#do == Action::Reboot
 }
 
-/// The clauses of those that a run was a test of, and whether it refuted them. It is one if it came to its end, or to what
-/// the clause is about; of data only if some was written before the step, and was looked for in that cache after it.
+/// The clauses of those that a run was a test of, and whether it refuted them. It is one if it came to its end, or to
+/// what the clause is about; of data only if some was written before the step, and was looked for in that cache after
+/// it.
 pub fn cases(schedule: &Schedule, trial: &Trial) -> BTreeSet<(&'static str, bool)> {
     let mut tested = BTreeSet::new();
     // What a restart took with it may not have been looked for.

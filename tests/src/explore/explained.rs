@@ -4,7 +4,8 @@
 use crate::faults::Fault;
 use crate::runner::Seen;
 
-/// Whether an operation in which a call met this fault may end so. `keeps`: data outlives the pod that it was written in.
+/// Whether an operation in which a call met this fault may end so. `keeps`: data outlives the pod that it was written
+/// in.
 pub(super) fn explains(fault: Fault, seen: Seen, on_kube: bool, keeps: bool) -> bool {
     use Fault as F;
     // A pod ends with the container engine of its node, and nothing but the next up brings its cache back.

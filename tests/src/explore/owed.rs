@@ -13,12 +13,18 @@ pub(super) struct Unknown {
 }
 
 impl Unknown {
-    /// The engine was restarted so many times by now, with these caches and files. A policy that promises that data survives a kill
-    /// owes all of it as before. Returns whether it was not restarted since this was last said.
-    pub(super) fn restarted(&mut self, subject: &Subject, times: usize, held: BTreeSet<String>) -> bool {
+    /// The engine was restarted so many times by now, the last time with the caches and files that are `held`. A policy
+    /// that promises that data survives a kill owes all of it as before. Returns whether it was not restarted since this
+    /// was last said.
+    pub(super) fn restarted(
+        &mut self,
+        subject: &Subject,
+        times: usize,
+        held: impl FnOnce() -> BTreeSet<String>,
+    ) -> bool {
         let none = times == self.restarts;
         if !none && !subject.promises("data-survives-kill") {
-            self.names.extend(held);
+            self.names.extend(held());
         }
         self.restarts = times;
         none

@@ -189,7 +189,7 @@ impl Containers {
         self.create(format!("{}-look-alike", container.name), container.image, container.labels).await
     }
 
-    /// A container of nobody's under the name of another one, which is removed. What it says of itself is by whom to find it.
+    /// A container of nobody's under the name of another one, which is removed. Its one label is for [`Self::clean`].
     pub(super) async fn usurp(&self, handle: &str) -> Result<String> {
         let Container { name, image, mut labels, .. } = self.container(handle).await?;
         self.remove(handle).await?;

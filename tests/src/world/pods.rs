@@ -195,7 +195,7 @@ impl Pods {
         self.create(name, pod.image, pod.labels, pod.annotations).await
     }
 
-    /// A pod of nobody's under the name of another one, which is removed. What it says of itself is by whom to find it.
+    /// A pod of nobody's under the name of another one, which is removed. What it says of itself is for [`Self::clean`].
     pub(super) async fn usurp(&self, handle: &str) -> Result<String> {
         let mut pod = self.pod(handle).await?;
         self.remove(handle).await?;
